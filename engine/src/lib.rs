@@ -11,5 +11,6 @@
 //!   verify       compares two LUNs, or one LUN with the digests of a copy
 //! ```
 
+pub mod checkpoint;
 pub mod lun;
 pub mod units;

@@ -12,4 +12,5 @@
 //! The format for people is `docs/on-disk-format.md`; a test holds it against the code.
 
 pub mod layout;
+pub mod record;
 pub mod state;

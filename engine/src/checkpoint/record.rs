@@ -1,0 +1,506 @@
+//! One superblock record: 512 bytes to and from a struct.
+//!
+//! Pure: bytes in, a record or a named defect out.
+//!
+//! What must hold:
+//! - Decoding is total: no bytes make it panic, and it accepts only bytes that encoding makes. Reserved bytes and unknown
+//!   flags must be zero: what is not understood is never passed over.
+//! - The first 20 bytes (magic, format version, writer version, record length) keep their place and meaning in every
+//!   version, so that an older program can say who wrote what it can't read.
+//! - A record doesn't know its slot: the position is put in when it is encoded and taken out when it is decoded, so that
+//!   two records are equal exactly when they differ in nothing but own LBA and CRC (design H9).
+//! - What can't be read back is never written: encoding decodes its own result.
+
+mod fields;
+mod identity;
+mod view;
+
+use std::fmt;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use self::fields as f;
+pub use self::fields::{FIELDS, Field, IDENTITY_FIELDS, IDENTITY_LEN, MAGIC_BYTES, RECORD_LEN};
+pub use self::identity::StoredIdentity;
+pub use self::view::{AreaView, LunView, OwnerView, RecordView};
+use super::layout::{AreaSpec, Layout, LayoutKind, SlotId};
+use super::state::State;
+use crate::units::{Bytes, Epoch, NodeId, Sequence};
+
+/// The version of the on-disk format that this code writes, and the newest that it reads.
+pub const FORMAT: u16 = 1;
+
+/// Counts and times stay below this, so that counting on never overflows.
+const COUNT_LIMIT: u64 = 1 << 63;
+
+/// The sizes that a logical block can have: up to a granule of the area.
+const BLOCKS: std::ops::RangeInclusive<u32> = 512..=65536;
+
+const TARGET_WAS_ZERO: u32 = 1;
+const FILL_UNREADABLE: u32 = 1 << 1;
+
+/// The version of a program that writes records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WriterVersion {
+    /// Major.
+    pub major: u16,
+    /// Minor.
+    pub minor: u16,
+    /// Patch.
+    pub patch: u16,
+}
+
+impl WriterVersion {
+    /// This program's.
+    pub const THIS: Self = Self {
+        major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+        minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+        patch: number(env!("CARGO_PKG_VERSION_PATCH")),
+    };
+}
+
+impl fmt::Display for WriterVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// A part of the version, read while compiling.
+const fn number(text: &str) -> u16 {
+    match u16::from_str_radix(text, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a part of the crate's version is no number below 65536"),
+    }
+}
+
+/// What a migration was told or knows, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The target is known to hold zeroes wherever this migration has not written.
+    pub target_was_zero: bool,
+    /// Blocks that the source can't read become zeroes on the target.
+    pub fill_unreadable: bool,
+}
+
+/// The mover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Its node id.
+    pub node: NodeId,
+    /// Since when it has been the mover: Unix time in seconds, below 2^63.
+    pub since_unix_s: u64,
+    /// Its persistent reservation key; 0 where it has none.
+    pub reservation_key: u64,
+}
+
+/// What the copy has done, over all its runs. Each below 2^63.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Written as data.
+    pub copied_bytes: Bytes,
+    /// Punched, or written as zeroes.
+    pub zeroed_bytes: Bytes,
+    /// Not written, because the target held zeroes there already.
+    pub skipped_bytes: Bytes,
+    /// Operations that were tried again.
+    pub retried: u64,
+    /// What the source couldn't read.
+    pub unreadable_bytes: Bytes,
+    /// Checkpoints written before this one.
+    pub checkpoints: u64,
+}
+
+/// One checkpoint of one migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Which program wrote it.
+    pub writer: WriterVersion,
+    /// What the migration was told or knows.
+    pub flags: Flags,
+    /// Names the migration; not nil.
+    pub migration: Uuid,
+    /// Names its consistency group; not nil.
+    pub group: Option<Uuid>,
+    /// Where the data comes from.
+    pub source: StoredIdentity,
+    /// Where the data goes.
+    pub target: StoredIdentity,
+    /// The source's logical block in bytes: a power of two, 512 to 65536.
+    pub source_block: u32,
+    /// The target's logical block in bytes: a power of two, 512 to 65536.
+    pub target_block: u32,
+    /// Both LUNs' lengths, and where the metadata area lies.
+    pub layout: Layout,
+    /// Rises by one at each change of mover; below 2^63.
+    pub epoch: Epoch,
+    /// Rises by one at each checkpoint; below 2^63.
+    pub sequence: Sequence,
+    /// The mover.
+    pub owner: Owner,
+    /// State of the migration.
+    pub state: State,
+    /// The state that an undecided step would lead to (design H13).
+    pub pending_step: Option<State>,
+    /// All source bytes below this position are durable on the target. At most the source's length.
+    pub watermark: Bytes,
+    /// Stamp of the source's content, to notice that it was changed between two runs.
+    pub source_stamp: u64,
+    /// Bytes of one extent: a multiple of 512, not 0.
+    pub extent_size: u32,
+    /// When the record was made: Unix time in seconds, below 2^63.
+    pub written_at_unix_s: u64,
+    /// What the copy has done.
+    pub counters: Counters,
+}
+
+/// A record and the slot that it says it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The slot.
+    pub slot: SlotId,
+    /// The record.
+    pub record: Record,
+}
+
+/// Why 512 bytes are no record of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Defect {
+    /// All bytes are zero.
+    #[error("the slot is blank")]
+    Blank,
+    /// The magic is missing: whatever it is, Lunferry didn't write it.
+    #[error("the slot holds no checkpoint")]
+    NotARecord,
+    /// A later program wrote it. Nothing but the stable first bytes was looked at, the CRC neither.
+    #[error(
+        "the checkpoint has format {version}, written by lunferry {writer}; this one reads format {FORMAT}: use that one"
+    )]
+    TooNew {
+        /// Its format.
+        version: u16,
+        /// Its writer.
+        writer: WriterVersion,
+    },
+    /// The CRC is another than the bytes have.
+    #[error("the checkpoint is torn: field `crc32c` holds {stored:#010x}, its bytes have {computed:#010x}")]
+    Torn {
+        /// What stands in the record.
+        stored: u32,
+        /// What its bytes have.
+        computed: u32,
+    },
+    /// A field has a value that no program of this format writes.
+    #[error("the checkpoint is malformed: field `{field}` holds {value}, which is not {want}")]
+    Malformed {
+        /// The field's name in [`FIELDS`].
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it has to be.
+        want: &'static str,
+    },
+}
+
+impl Record {
+    /// What orders checkpoints of one migration: the higher one is the later one (design H9).
+    pub fn order(&self) -> (Epoch, Sequence) {
+        (self.epoch, self.sequence)
+    }
+
+    /// The record's bytes for `slot`. The same record in both slots is one checkpoint.
+    ///
+    /// # Panics
+    /// Where a field is outside the range that its documentation names, since such a record could never be read again.
+    pub fn encode(&self, slot: SlotId) -> [u8; RECORD_LEN] {
+        let mut bytes = [0; RECORD_LEN];
+        self.put_frame(&mut bytes);
+        self.put_place(&mut bytes, slot);
+        self.put_names(&mut bytes);
+        self.put_progress(&mut bytes);
+        self.put_counters(&mut bytes);
+        let crc = crc_of(&bytes);
+        f::CRC32C.put(&mut bytes, crc.to_le_bytes());
+        match Self::decode(&bytes) {
+            Ok(Placed { slot: read, record }) => {
+                assert!(read == slot && record == *self, "a record changed on encoding")
+            }
+            Err(defect) => panic!("a record that can't be read back was to be written: {defect}"),
+        }
+        bytes
+    }
+
+    /// The record that stands in `bytes`, and the slot that it belongs to.
+    ///
+    /// # Errors
+    /// Why there is none: see [`Defect`].
+    pub fn decode(bytes: &[u8; RECORD_LEN]) -> Result<Placed, Defect> {
+        check_frame(bytes)?;
+        for reserved in [f::RESERVED_1, f::RESERVED_2] {
+            if bytes[reserved.range()].iter().any(|byte| *byte != 0) {
+                return malformed(reserved, format!("{:02x?}", &bytes[reserved.range()]), "zeroes");
+            }
+        }
+        let layout = layout_at(bytes)?;
+        let target_block = block_at(f::TARGET_BLOCK, bytes)?;
+        let record = Self {
+            writer: writer_at(bytes),
+            flags: flags_at(bytes)?,
+            migration: match uuid_at(f::MIGRATION, bytes) {
+                Some(uuid) => uuid,
+                None => return malformed(f::MIGRATION, Uuid::nil(), "a UUID other than nil"),
+            },
+            group: uuid_at(f::GROUP, bytes),
+            source: identity_at(f::SOURCE_IDENTITY, bytes)?,
+            target: identity_at(f::TARGET_IDENTITY, bytes)?,
+            source_block: block_at(f::SOURCE_BLOCK, bytes)?,
+            target_block,
+            layout,
+            epoch: Epoch(count_at(f::EPOCH, bytes)?),
+            sequence: Sequence(count_at(f::SEQUENCE, bytes)?),
+            owner: Owner {
+                node: NodeId(f::OWNER_NODE.u16(bytes)),
+                since_unix_s: count_at(f::OWNER_SINCE, bytes)?,
+                reservation_key: f::RESERVATION_KEY.u64(bytes),
+            },
+            state: match state_at(f::STATE, bytes)? {
+                Some(state) => state,
+                None => return malformed(f::STATE, 0, "the number of a state"),
+            },
+            pending_step: state_at(f::PENDING_STEP, bytes)?,
+            watermark: watermark_at(bytes, layout)?,
+            source_stamp: f::SOURCE_STAMP.u64(bytes),
+            extent_size: extent_at(bytes)?,
+            written_at_unix_s: count_at(f::WRITTEN_AT, bytes)?,
+            counters: counters_at(bytes)?,
+        };
+        Ok(Placed { slot: slot_at(bytes, layout, target_block)?, record })
+    }
+
+    fn put_frame(&self, bytes: &mut [u8; RECORD_LEN]) {
+        f::MAGIC.put(bytes, MAGIC_BYTES);
+        f::FORMAT_VERSION.put(bytes, FORMAT.to_le_bytes());
+        f::WRITER_MAJOR.put(bytes, self.writer.major.to_le_bytes());
+        f::WRITER_MINOR.put(bytes, self.writer.minor.to_le_bytes());
+        f::WRITER_PATCH.put(bytes, self.writer.patch.to_le_bytes());
+        f::RECORD_LENGTH.put(bytes, 512_u32.to_le_bytes());
+        let zero = if self.flags.target_was_zero { TARGET_WAS_ZERO } else { 0 };
+        let fill = if self.flags.fill_unreadable { FILL_UNREADABLE } else { 0 };
+        f::FLAGS.put(bytes, (zero | fill).to_le_bytes());
+    }
+
+    fn put_place(&self, bytes: &mut [u8; RECORD_LEN], slot: SlotId) {
+        assert!(is_block(self.target_block), "the target's logical block of {} bytes is none", self.target_block);
+        let spec = self.layout.spec();
+        let bitmap = u32::try_from(spec.bitmap.0).expect("a layout's bitmap has at most u32::MAX bytes");
+        let position = self.layout.slot(slot).start;
+        f::SLOT_POSITION.put(bytes, position.0.to_le_bytes());
+        f::SLOT_LBA.put(bytes, position.lba(Bytes(u64::from(self.target_block))).0.to_le_bytes());
+        f::TARGET_BLOCK.put(bytes, self.target_block.to_le_bytes());
+        f::SOURCE_BLOCK.put(bytes, self.source_block.to_le_bytes());
+        f::SOURCE_LENGTH.put(bytes, self.layout.source_len().0.to_le_bytes());
+        f::TARGET_LENGTH.put(bytes, self.layout.target_len().0.to_le_bytes());
+        f::LAYOUT_KIND.put(bytes, [self.layout.kind().number()]);
+        f::AREA_START.put(bytes, self.layout.area().start.0.to_le_bytes());
+        f::AREA_SIZE.put(bytes, spec.size.0.to_le_bytes());
+        f::AREA_NODES.put(bytes, spec.nodes.to_le_bytes());
+        f::BITMAP_SIZE.put(bytes, bitmap.to_le_bytes());
+    }
+
+    fn put_names(&self, bytes: &mut [u8; RECORD_LEN]) {
+        f::MIGRATION.put(bytes, self.migration.into_bytes());
+        f::GROUP.put(bytes, self.group.unwrap_or(Uuid::nil()).into_bytes());
+        f::SOURCE_IDENTITY.put(bytes, self.source.encode());
+        f::TARGET_IDENTITY.put(bytes, self.target.encode());
+        f::OWNER_NODE.put(bytes, self.owner.node.0.to_le_bytes());
+        f::OWNER_SINCE.put(bytes, self.owner.since_unix_s.to_le_bytes());
+        f::RESERVATION_KEY.put(bytes, self.owner.reservation_key.to_le_bytes());
+    }
+
+    fn put_progress(&self, bytes: &mut [u8; RECORD_LEN]) {
+        f::EPOCH.put(bytes, self.epoch.0.to_le_bytes());
+        f::SEQUENCE.put(bytes, self.sequence.0.to_le_bytes());
+        f::STATE.put(bytes, [self.state.number()]);
+        f::PENDING_STEP.put(bytes, [self.pending_step.map_or(0, State::number)]);
+        f::EXTENT_SIZE.put(bytes, self.extent_size.to_le_bytes());
+        f::WATERMARK.put(bytes, self.watermark.0.to_le_bytes());
+        f::SOURCE_STAMP.put(bytes, self.source_stamp.to_le_bytes());
+        f::WRITTEN_AT.put(bytes, self.written_at_unix_s.to_le_bytes());
+    }
+
+    fn put_counters(&self, bytes: &mut [u8; RECORD_LEN]) {
+        f::COPIED.put(bytes, self.counters.copied_bytes.0.to_le_bytes());
+        f::ZEROED.put(bytes, self.counters.zeroed_bytes.0.to_le_bytes());
+        f::SKIPPED.put(bytes, self.counters.skipped_bytes.0.to_le_bytes());
+        f::RETRIED.put(bytes, self.counters.retried.to_le_bytes());
+        f::UNREADABLE.put(bytes, self.counters.unreadable_bytes.0.to_le_bytes());
+        f::CHECKPOINTS.put(bytes, self.counters.checkpoints.to_le_bytes());
+    }
+}
+
+/// Magic, version, length, CRC, in this order: each tells how far the next one can be believed. Version 0 was never
+/// written by anyone, so it goes on to the CRC, which nearly always says "torn".
+fn check_frame(bytes: &[u8; RECORD_LEN]) -> Result<(), Defect> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Err(Defect::Blank);
+    }
+    if f::MAGIC.bytes(bytes) != MAGIC_BYTES {
+        return Err(Defect::NotARecord);
+    }
+    let version = f::FORMAT_VERSION.u16(bytes);
+    if version > FORMAT {
+        return Err(Defect::TooNew { version, writer: writer_at(bytes) });
+    }
+    let length = f::RECORD_LENGTH.u32(bytes);
+    if length as usize != RECORD_LEN {
+        return malformed(f::RECORD_LENGTH, length, "512");
+    }
+    let (stored, computed) = (f::CRC32C.u32(bytes), crc_of(bytes));
+    if stored != computed {
+        return Err(Defect::Torn { stored, computed });
+    }
+    if version != FORMAT {
+        return malformed(f::FORMAT_VERSION, version, "1");
+    }
+    Ok(())
+}
+
+/// CRC-32C of all bytes, the CRC's own taken as zeroes.
+fn crc_of(bytes: &[u8; RECORD_LEN]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..f::CRC32C.offset]), &[0; 4])
+}
+
+fn malformed<T>(field: Field, value: impl fmt::Display, want: &'static str) -> Result<T, Defect> {
+    Err(Defect::Malformed { field: field.name, value: value.to_string(), want })
+}
+
+fn writer_at(bytes: &[u8; RECORD_LEN]) -> WriterVersion {
+    WriterVersion {
+        major: f::WRITER_MAJOR.u16(bytes),
+        minor: f::WRITER_MINOR.u16(bytes),
+        patch: f::WRITER_PATCH.u16(bytes),
+    }
+}
+
+fn flags_at(bytes: &[u8; RECORD_LEN]) -> Result<Flags, Defect> {
+    let flags = f::FLAGS.u32(bytes);
+    if flags & !(TARGET_WAS_ZERO | FILL_UNREADABLE) != 0 {
+        return malformed(f::FLAGS, format_args!("{flags:#x}"), "made of bits that are known");
+    }
+    Ok(Flags { target_was_zero: flags & TARGET_WAS_ZERO != 0, fill_unreadable: flags & FILL_UNREADABLE != 0 })
+}
+
+fn uuid_at(field: Field, bytes: &[u8; RECORD_LEN]) -> Option<Uuid> {
+    let uuid = Uuid::from_bytes(field.bytes(bytes));
+    (!uuid.is_nil()).then_some(uuid)
+}
+
+fn identity_at(field: Field, bytes: &[u8; RECORD_LEN]) -> Result<StoredIdentity, Defect> {
+    StoredIdentity::decode(&field.bytes(bytes), field.name)
+}
+
+fn count_at(field: Field, bytes: &[u8; RECORD_LEN]) -> Result<u64, Defect> {
+    let count = field.u64(bytes);
+    if count >= COUNT_LIMIT {
+        return malformed(field, count, "below 2^63");
+    }
+    Ok(count)
+}
+
+fn is_block(bytes: u32) -> bool {
+    BLOCKS.contains(&bytes) && bytes.is_power_of_two()
+}
+
+fn block_at(field: Field, bytes: &[u8; RECORD_LEN]) -> Result<u32, Defect> {
+    let block = field.u32(bytes);
+    if !is_block(block) {
+        return malformed(field, block, "a power of two from 512 to 65536");
+    }
+    Ok(block)
+}
+
+/// The state of this number; `None` for 0.
+fn state_at(field: Field, bytes: &[u8; RECORD_LEN]) -> Result<Option<State>, Defect> {
+    match field.u8(bytes) {
+        0 => Ok(None),
+        number => match State::from_number(number) {
+            None => malformed(field, number, "the number of a state"),
+            state => Ok(state),
+        },
+    }
+}
+
+fn watermark_at(bytes: &[u8; RECORD_LEN], layout: Layout) -> Result<Bytes, Defect> {
+    let watermark = Bytes(f::WATERMARK.u64(bytes));
+    if watermark > layout.source_len() {
+        return malformed(f::WATERMARK, watermark.0, "at most the source's length");
+    }
+    Ok(watermark)
+}
+
+fn extent_at(bytes: &[u8; RECORD_LEN]) -> Result<u32, Defect> {
+    let extent = f::EXTENT_SIZE.u32(bytes);
+    if extent == 0 || !extent.is_multiple_of(512) {
+        return malformed(f::EXTENT_SIZE, extent, "a multiple of 512 above 0");
+    }
+    Ok(extent)
+}
+
+fn counters_at(bytes: &[u8; RECORD_LEN]) -> Result<Counters, Defect> {
+    Ok(Counters {
+        copied_bytes: Bytes(count_at(f::COPIED, bytes)?),
+        zeroed_bytes: Bytes(count_at(f::ZEROED, bytes)?),
+        skipped_bytes: Bytes(count_at(f::SKIPPED, bytes)?),
+        retried: count_at(f::RETRIED, bytes)?,
+        unreadable_bytes: Bytes(count_at(f::UNREADABLE, bytes)?),
+        checkpoints: count_at(f::CHECKPOINTS, bytes)?,
+    })
+}
+
+/// The layout that follows from the record's lengths and sizes; its kind and place must be the ones that the record says.
+fn layout_at(bytes: &[u8; RECORD_LEN]) -> Result<Layout, Defect> {
+    let spec = AreaSpec {
+        size: Bytes(f::AREA_SIZE.u64(bytes)),
+        nodes: f::AREA_NODES.u16(bytes),
+        bitmap: Bytes(u64::from(f::BITMAP_SIZE.u32(bytes))),
+    };
+    let (target_len, source_len) = (Bytes(f::TARGET_LENGTH.u64(bytes)), Bytes(f::SOURCE_LENGTH.u64(bytes)));
+    let layout = match Layout::of(spec, target_len, source_len) {
+        Ok(layout) => layout,
+        Err(error) => {
+            return malformed(f::AREA_SIZE, format_args!("{} ({error})", spec.size.0), "possible on these two LUNs");
+        }
+    };
+    let start = Bytes(f::AREA_START.u64(bytes));
+    if start != layout.area().start {
+        return malformed(f::AREA_START, start.0, "where an area of this size lies on a target of this length");
+    }
+    let kind = f::LAYOUT_KIND.u8(bytes);
+    if kind != layout.kind().number() {
+        return malformed(f::LAYOUT_KIND, kind, kind_name(layout.kind()));
+    }
+    Ok(layout)
+}
+
+const fn kind_name(kind: LayoutKind) -> &'static str {
+    match kind {
+        LayoutKind::PastEnd => "1, as it must be where the area lies past the source's end",
+        LayoutKind::Overlay => "2, as it must be where the area lies over the source's last bytes",
+    }
+}
+
+/// The slot that the record says it belongs to.
+fn slot_at(bytes: &[u8; RECORD_LEN], layout: Layout, target_block: u32) -> Result<SlotId, Defect> {
+    let position = Bytes(f::SLOT_POSITION.u64(bytes));
+    let Some(slot) = SlotId::BOTH.into_iter().find(|slot| layout.slot(*slot).start == position) else {
+        return malformed(f::SLOT_POSITION, position.0, "one of the area's two slots");
+    };
+    let lba = f::SLOT_LBA.u64(bytes);
+    if lba != position.lba(Bytes(u64::from(target_block))).0 {
+        return malformed(f::SLOT_LBA, lba, "the slot's position in logical blocks");
+    }
+    Ok(slot)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -13,4 +13,5 @@
 
 pub mod layout;
 pub mod record;
+pub mod slots;
 pub mod state;

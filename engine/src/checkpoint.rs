@@ -1,12 +1,13 @@
 //! The metadata area on the target: what lets another process, or another host, go on where this one stopped.
 //!
-//! Pure: the files below decide from bytes and numbers. What reads and writes the area stands beside them in `store`.
+//! The files below decide from bytes and numbers and are pure, all but `store`, which reads and writes the area.
 //!
 //! ```text
 //!   layout   where the area lies on the target, and what of it the source's own data will need back
 //!   record   one superblock record: 512 bytes to and from a struct
 //!   slots    the two slots as they were read -> the record to go on from, or why there is none
 //!   state    the states of a migration, by their number on disk
+//!   store    reads and writes the slots through the LUN trait
 //! ```
 //!
 //! The format for people is `docs/on-disk-format.md`; a test holds it against the code.
@@ -15,3 +16,4 @@ pub mod layout;
 pub mod record;
 pub mod slots;
 pub mod state;
+pub mod store;

@@ -11,6 +11,9 @@
 //!   verify       compares two LUNs, or one LUN with the digests of a copy
 //! ```
 
+pub mod buffer;
 pub mod checkpoint;
+pub mod copy;
+pub mod digest;
 pub mod lun;
 pub mod units;

@@ -10,6 +10,7 @@
 //! - `punch` makes the range read as zeroes, for certain, or fails; it never leaves something else there and says yes.
 
 pub mod identity;
+pub mod uring;
 
 use std::future::Future;
 use std::io;

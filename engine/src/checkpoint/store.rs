@@ -1,0 +1,187 @@
+//! Reads and writes the superblock slots on the target.
+//!
+//! Acts, through the LUN trait alone. What must hold:
+//! - every write follows a flush of the target that was submitted after the data it speaks of had completed (S7); the
+//!   flush is made here, so that no caller can forget it;
+//! - a watermark goes to one slot, the older one; a state goes to both before anyone acts on it (S8);
+//! - the only valid record is never overwritten first;
+//! - after a failed write or flush the store refuses everything: nothing can be known of the slots any more, and a flush
+//!   that is tried again reports success for data that is lost.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::checkpoint::layout::{AreaSpec, Layout, LayoutError, SlotId};
+use crate::checkpoint::record::{RECORD_LEN, Record};
+use crate::lun::LunIo;
+use crate::units::{Bytes, Sequence};
+
+/// Why the metadata area could not be read or written.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// A slot could not be read.
+    #[error("reading the target's checkpoint slot {slot} at byte {} failed: {source}", at.0)]
+    Read {
+        /// Which slot.
+        slot: SlotId,
+        /// Where it lies.
+        at: Bytes,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// A slot could not be written.
+    #[error(
+        "writing the target's checkpoint slot {slot} at byte {} failed: {source}; the copy stopped, the checkpoint before it \
+         is still good",
+        at.0
+    )]
+    Write {
+        /// Which slot.
+        slot: SlotId,
+        /// Where it lies.
+        at: Bytes,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// The flush before a write failed.
+    #[error(
+        "flushing the target before a checkpoint failed: {0}; nothing after the last checkpoint is taken as durable"
+    )]
+    Flush(#[source] io::Error),
+    /// An earlier write or flush failed.
+    #[error("the target's metadata failed before in this run and is not touched again; start again with --resume")]
+    Latched,
+    /// The target has no room for the area.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// Both slots as they are on the target: the first 512 bytes of each.
+///
+/// # Errors
+/// Where a slot can't be read, or the target is too small for an area.
+pub async fn read_slots<L: LunIo>(
+    lun: &L,
+    spec: AreaSpec,
+    target_len: Bytes,
+    target_block: Bytes,
+) -> Result<[Vec<u8>; 2], StoreError> {
+    let mut raw = [Vec::new(), Vec::new()];
+    for (raw, slot) in raw.iter_mut().zip(SlotId::BOTH) {
+        let at = spec.slot(target_len, slot)?.start;
+        let len = target_block.as_len().max(RECORD_LEN);
+        *raw = lun.read_block(at, len).await.map_err(|source| StoreError::Read { slot, at, source })?;
+        raw.truncate(RECORD_LEN);
+    }
+    Ok(raw)
+}
+
+/// The slots of one target, open for writing.
+pub struct Store<'a, L> {
+    lun: &'a L,
+    layout: Layout,
+    /// How much of a slot is written at once: the target's physical block, so that no device has to read and rewrite a
+    /// block that holds a record.
+    block: Bytes,
+    next: SlotId,
+    latched: bool,
+}
+
+impl<'a, L: LunIo> Store<'a, L> {
+    /// The store of a target with physical blocks of `block`, whose slot `next` is the older or the broken one.
+    pub fn new(lun: &'a L, layout: Layout, block: Bytes, next: SlotId) -> Self {
+        Self { lun, layout, block, next, latched: false }
+    }
+
+    /// Writes the watermark and the counters of `record` to the older slot, under the next sequence number.
+    ///
+    /// # Errors
+    /// Where the flush or the write failed; the store is latched then.
+    pub async fn write_watermark(&mut self, record: &mut Record) -> Result<(), StoreError> {
+        self.flush().await?;
+        record.sequence = Sequence(record.sequence.0 + 1);
+        self.write(self.next, record).await?;
+        self.next = self.next.other();
+        Ok(())
+    }
+
+    /// Writes `record` to both slots, the older one first, under the next sequence number. Its state is decided when this
+    /// returns.
+    ///
+    /// # Errors
+    /// As [`Store::write_watermark`].
+    pub async fn write_state(&mut self, record: &mut Record) -> Result<(), StoreError> {
+        self.flush().await?;
+        record.sequence = Sequence(record.sequence.0 + 1);
+        self.write(self.next, record).await?;
+        self.write(self.next.other(), record).await
+    }
+
+    /// Overwrites both slots with zeroes: what stands there belongs to no copy any more. The older or broken one first.
+    ///
+    /// # Errors
+    /// As [`Store::write_watermark`].
+    pub async fn erase(&mut self) -> Result<(), StoreError> {
+        for slot in [self.next, self.next.other()] {
+            self.put(slot, vec![0; self.block.as_len()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Flushes the target. Latches where that fails.
+    ///
+    /// # Errors
+    /// As [`Store::write_watermark`].
+    pub async fn flush(&mut self) -> Result<(), StoreError> {
+        if self.latched {
+            return Err(StoreError::Latched);
+        }
+        self.lun.flush().await.map_err(|source| {
+            self.latched = true;
+            StoreError::Flush(source)
+        })
+    }
+
+    /// Puts the source's data behind the record that stands in a slot's head, its first physical block. The record stays.
+    ///
+    /// # Errors
+    /// As [`Store::write_watermark`].
+    pub async fn fill_behind_record(&mut self, slot: SlotId, record: &Record, head: &[u8]) -> Result<(), StoreError> {
+        let mut block = self.head_block(head);
+        block[..RECORD_LEN].copy_from_slice(&record.encode(slot));
+        self.put(slot, block).await
+    }
+
+    /// Gives the head of a slot over to the source's data. The record in it is gone. After [`Store::fill_behind_record`]
+    /// only the record's own sector changes, so that it does not matter where a device tears this write.
+    ///
+    /// # Errors
+    /// As [`Store::write_watermark`].
+    pub async fn give_up_head(&mut self, slot: SlotId, head: &[u8]) -> Result<(), StoreError> {
+        self.put(slot, self.head_block(head)).await
+    }
+
+    fn head_block(&self, head: &[u8]) -> Vec<u8> {
+        let mut block = head.to_vec();
+        block.resize(self.block.as_len(), 0);
+        block
+    }
+
+    async fn write(&mut self, slot: SlotId, record: &Record) -> Result<(), StoreError> {
+        let mut block = vec![0; self.block.as_len()];
+        block[..RECORD_LEN].copy_from_slice(&record.encode(slot));
+        self.put(slot, block).await
+    }
+
+    async fn put(&mut self, slot: SlotId, block: Vec<u8>) -> Result<(), StoreError> {
+        if self.latched {
+            return Err(StoreError::Latched);
+        }
+        let at = self.layout.slot(slot).start;
+        self.lun.write_durable(at, block).await.map_err(|source| {
+            self.latched = true;
+            StoreError::Write { slot, at, source }
+        })
+    }
+}

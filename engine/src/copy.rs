@@ -1,0 +1,21 @@
+//! One copy of one LUN onto another, from the first checkpoint to the last byte.
+//!
+//! ```text
+//!   queue, throttle, zeroes, retry, unreadable, latency   pure: what to do next, when, and what an error means
+//!   board     what the workers share: the queue behind its lock, wake-ups, the first failure, the operator's wishes
+//!   lane      one buffer that carries extent after extent
+//!   ledger    the checkpoints and when they are due
+//!   session   the order of it all
+//! ```
+
+pub mod board;
+pub mod error;
+pub mod lane;
+pub mod latency;
+pub mod ledger;
+pub mod queue;
+pub mod retry;
+pub mod session;
+pub mod throttle;
+pub mod unreadable;
+pub mod zeroes;

@@ -1,0 +1,404 @@
+//! One lane: one buffer that carries extent after extent from the source to the target.
+//!
+//! Acts, through the LUN trait alone. A worker runs as many lanes as its queue is deep, so that reads and writes of
+//! different extents overlap; within a lane they follow each other. A lane never gives its buffer out of its hands while a
+//! request on it is in flight, and never stops waiting for one.
+
+use std::cell::RefCell;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::copy::board::{Board, Progress};
+use crate::copy::error::{CopyError, Side};
+use crate::copy::latency::Latencies;
+use crate::copy::queue::Take;
+use crate::copy::retry::{Category, categorise, next_try};
+use crate::copy::unreadable::{MOST_RANGES, UnreadableList};
+use crate::copy::zeroes::{ZeroMode, is_zero, parts_to_write};
+use crate::digest::{Contribution, DigestTable, ZeroExtents, contribution};
+use crate::lun::LunIo;
+use crate::units::{Bytes, Span};
+
+/// What the lanes of one copy share beside the board.
+pub struct CopyState {
+    /// The length of an extent: the grid of the digests.
+    pub extent: Bytes,
+    /// Logical blocks of the source.
+    pub source_block: Bytes,
+    /// Logical blocks of the target.
+    pub target_block: Bytes,
+    /// Whether unreadable blocks are written as zeroes.
+    pub fill_unreadable: bool,
+    /// What becomes of zeroes; falls back from punch to write where the target turns out to have no such command.
+    pub zero_mode: SharedZeroMode,
+    /// The digests of what was read, where a verify will want them.
+    pub digests: Option<Digests>,
+    /// The digest of an extent of zeroes.
+    pub zero_extents: ZeroExtents,
+    /// What could not be read.
+    pub unreadable: Mutex<UnreadableList>,
+    /// For whoever shows it.
+    pub progress: Arc<Progress>,
+}
+
+/// The digests of a copy, shared by its workers.
+pub struct Digests {
+    /// What they cover; extents elsewhere are not digested.
+    pub span: Span,
+    /// The table.
+    pub table: Mutex<DigestTable>,
+}
+
+/// A [`ZeroMode`] that all workers see change at once.
+pub struct SharedZeroMode(AtomicU8);
+
+impl SharedZeroMode {
+    /// Starts as `mode`.
+    pub fn new(mode: ZeroMode) -> Self {
+        Self(AtomicU8::new(mode as u8))
+    }
+
+    /// The mode now.
+    pub fn get(&self) -> ZeroMode {
+        let raw = self.0.load(Ordering::Relaxed);
+        [ZeroMode::Skip, ZeroMode::Punch, ZeroMode::Write]
+            .into_iter()
+            .find(|&mode| mode as u8 == raw)
+            .expect("only modes are stored")
+    }
+
+    fn set(&self, mode: ZeroMode) {
+        self.0.store(mode as u8, Ordering::Relaxed);
+    }
+}
+
+/// A lane between two LUNs.
+pub struct Lane<'a, S, T> {
+    /// Where extents come from.
+    pub source: &'a S,
+    /// Where they go to.
+    pub target: &'a T,
+    /// What all lanes share.
+    pub state: &'a CopyState,
+    /// The queue.
+    pub board: &'a Board,
+    /// This worker's latencies.
+    pub latencies: &'a RefCell<Latencies>,
+}
+
+/// A buffer that comes back with the outcome of what was done with it.
+type WithBuf<T, B> = (Result<T, CopyError>, B);
+
+impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
+    /// Carries extents until the queue has none left; gives the buffer back.
+    pub async fn run(&self, mut buf: S::Buf) -> S::Buf {
+        loop {
+            let take = match self.board.take(|at| self.source.segment(at)).await {
+                Ok(take) => take,
+                Err(source) => {
+                    let at = Span::at(self.board.lo(), Bytes::ZERO);
+                    let block = self.state.source_block;
+                    self.board.fail(CopyError::of_request("looking for holes at", Side::Source, at, block, source));
+                    return buf;
+                }
+            };
+            let (span, done);
+            (span, (done, buf)) = match take {
+                Take::Finished => return buf,
+                Take::Wait => unreachable!("the board waits itself"),
+                Take::Extent(span) => (span, self.extent(buf, span).await),
+                Take::Hole(span) => (span, self.zeroes(buf, span).await),
+                Take::Punch(span) => (span, self.punch(buf, span).await),
+            };
+            match done {
+                Ok(Landed::Done) => self.board.done(span),
+                Ok(Landed::Zero) => self.board.zero(span),
+                Ok(Landed::Stopped) => self.board.abandon(span),
+                Err(error) => {
+                    self.board.fail(error);
+                    self.board.abandon(span);
+                }
+            }
+        }
+    }
+
+    async fn extent(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
+        if !self.board.pace(span.len()).await {
+            return (Ok(Landed::Stopped), buf);
+        }
+        let (bad, mut buf) = self.read_extent(buf, span).await;
+        let bad = match bad {
+            Ok(bad) => bad,
+            Err(error) => return (Err(error), buf),
+        };
+        let len = span.len().as_len();
+        if self.state.fill_unreadable {
+            for part in &bad {
+                buf.as_mut()[part.clone()].fill(0);
+            }
+        }
+        if bad.is_empty() {
+            let data = &buf.as_ref()[..len];
+            if is_zero(data) {
+                return self.zeroes(buf, span).await;
+            }
+            self.digest(span.start, || contribution(span.start, data));
+        }
+        let skip = if self.state.fill_unreadable { &[][..] } else { &bad };
+        let parts = without(parts_to_write(&buf.as_ref()[..len], self.state.zero_mode.get()), skip);
+        let mut written = Bytes::ZERO;
+        for part in parts {
+            written += Bytes::from(part.len());
+            let done;
+            (done, buf) = self.write_all(buf, part, span.start).await;
+            if let Err(error) = done {
+                return (Err(error), buf);
+            }
+        }
+        let lost: Bytes = skip.iter().map(|part| Bytes::from(part.len())).sum();
+        Progress::add(&self.state.progress.copied, written);
+        Progress::add(&self.state.progress.skipped, span.len() - written - lost);
+        (Ok(Landed::Done), buf)
+    }
+
+    /// `span` is zeroes on the source, read or known.
+    async fn zeroes(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
+        let mut at = span.start;
+        while at < span.end {
+            let len = self.state.extent.min(span.end - at);
+            self.digest(at, || self.state.zero_extents.contribution(at, len));
+            at += len;
+        }
+        match self.state.zero_mode.get() {
+            ZeroMode::Skip => {
+                Progress::add(&self.state.progress.skipped, span.len());
+                (Ok(Landed::Done), buf)
+            }
+            ZeroMode::Punch => (Ok(Landed::Zero), buf),
+            ZeroMode::Write => self.write_zeroes(buf, span).await,
+        }
+    }
+
+    async fn punch(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
+        let mut attempts = 0;
+        let error = loop {
+            if self.state.zero_mode.get() == ZeroMode::Write {
+                return self.write_zeroes(buf, span).await;
+            }
+            let started = Instant::now();
+            let Err(error) = self.target.punch(span).await else { break None };
+            self.latencies.borrow_mut().write(started.elapsed());
+            attempts += 1;
+            match categorise(&error) {
+                Category::Unsupported => {
+                    tracing::warn!(%error, "the target has no command for zeroes; they are written from here on");
+                    self.state.zero_mode.set(ZeroMode::Write);
+                }
+                Category::Transient => match next_try(Category::Transient, attempts) {
+                    Some(wait) => self.retry_after(wait).await,
+                    None => break Some(error),
+                },
+                Category::Medium | Category::NoSpace | Category::Fenced | Category::Fatal => break Some(error),
+            }
+        };
+        match error {
+            None => {
+                Progress::add(&self.state.progress.zeroed, span.len());
+                (Ok(Landed::Done), buf)
+            }
+            Some(error) => {
+                let block = self.state.target_block;
+                (Err(CopyError::of_request("punching", Side::Target, span, block, error)), buf)
+            }
+        }
+    }
+
+    async fn write_zeroes(&self, mut buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
+        buf.as_mut().fill(0);
+        let mut at = span.start;
+        while at < span.end {
+            let len = Bytes::from(buf.as_ref().len()).min(span.end - at);
+            let done;
+            (done, buf) = self.write_all(buf, 0..len.as_len(), at).await;
+            if let Err(error) = done {
+                return (Err(error), buf);
+            }
+            at += len;
+        }
+        Progress::add(&self.state.progress.zeroed, span.len());
+        (Ok(Landed::Done), buf)
+    }
+
+    fn digest(&self, at: Bytes, make: impl FnOnce() -> Contribution) {
+        let Some(digests) = self.state.digests.as_ref().filter(|digests| digests.span.overlaps(Span::at(at, Bytes(1))))
+        else {
+            return;
+        };
+        let contribution = make();
+        digests.table.lock().unwrap_or_else(PoisonError::into_inner).add(at, contribution);
+    }
+
+    /// Reads `span` into the buffer's start. Where that fails for the medium, halves are tried, then quarters, down to single
+    /// blocks: one bad block of 1024 costs some twenty slow errors instead of 1024 reads. The parts that stayed unreadable.
+    async fn read_extent(&self, mut buf: S::Buf, span: Span) -> WithBuf<Vec<Range<usize>>, S::Buf> {
+        let block = self.state.source_block.as_len();
+        let mut bad: Vec<Range<usize>> = Vec::new();
+        let mut todo = vec![(0, span.len().as_len())];
+        while let Some((start, end)) = todo.pop() {
+            let done;
+            (done, buf) = self.read_part(buf, start..end, span.start).await;
+            match done {
+                Ok(None) => {}
+                Ok(Some((at, _))) if end - at > block => {
+                    let half = at + ((end - at) / 2).next_multiple_of(block);
+                    todo.extend([(half, end), (at, half)]);
+                    self.state.progress.retried.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Some((at, errno))) => {
+                    bad.push(at..end);
+                    if let Err(error) = self.give_up(span.start, at..end, errno) {
+                        return (Err(error), buf);
+                    }
+                }
+                Err(error) => return (Err(error), buf),
+            }
+        }
+        (Ok(bad), buf)
+    }
+
+    fn give_up(&self, base: Bytes, part: Range<usize>, errno: i32) -> Result<(), CopyError> {
+        let span = Span::at(base + Bytes::from(part.start), Bytes::from(part.len()));
+        tracing::error!(%span, lba = span.start.lba(self.state.source_block).0, errno, "unreadable on the source");
+        Progress::add(&self.state.progress.unreadable, span.len());
+        let mut list = self.state.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.add(span, errno) { Ok(()) } else { Err(CopyError::TooManyUnreadable(MOST_RANGES)) }
+    }
+
+    /// Reads `buf[part]`, which belongs at `base + part.start`. `Some((at, errno))` where the medium failed at offset `at`.
+    async fn read_part(
+        &self,
+        mut buf: S::Buf,
+        part: Range<usize>,
+        base: Bytes,
+    ) -> WithBuf<Option<(usize, i32)>, S::Buf> {
+        let block = self.state.source_block.as_len();
+        let (mut at, mut attempts) = (part.start, 0);
+        while at < part.end {
+            let position = base + Bytes::from(at);
+            let started = Instant::now();
+            let read;
+            (read, buf) = self.source.read(buf, at..part.end, position).await;
+            self.latencies.borrow_mut().read(started.elapsed());
+            let error = match read {
+                Ok(0) => return (Err(CopyError::Ended { side: Side::Source, at: position.0 }), buf),
+                Ok(n) if n >= block => {
+                    at += n - n % block;
+                    attempts = 0;
+                    continue;
+                }
+                // Less than a block: as if nothing had come.
+                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
+                Err(error) => error,
+            };
+            attempts += 1;
+            let category = categorise(&error);
+            let alone = part.end - at <= block;
+            match next_try(category, attempts) {
+                Some(wait) if category == Category::Transient || alone => self.retry_after(wait).await,
+                _ if category == Category::Medium => return (Ok(Some((at, errno_of(&error)))), buf),
+                _ => {
+                    let span = Span::new(position, base + Bytes::from(part.end));
+                    let block = self.state.source_block;
+                    return (Err(CopyError::of_request("reading", Side::Source, span, block, error)), buf);
+                }
+            }
+        }
+        (Ok(None), buf)
+    }
+
+    /// Writes `buf[part]` to `base + part.start`, all of it.
+    async fn write_all(&self, mut buf: S::Buf, part: Range<usize>, base: Bytes) -> WithBuf<(), S::Buf> {
+        let block = self.state.target_block.as_len();
+        let (mut at, mut attempts) = (part.start, 0);
+        while at < part.end {
+            let position = base + Bytes::from(at);
+            let started = Instant::now();
+            let written;
+            (written, buf) = self.target.write(buf, at..part.end, position).await;
+            self.latencies.borrow_mut().write(started.elapsed());
+            let error = match written {
+                Ok(n) if n >= block => {
+                    at += n - n % block;
+                    attempts = 0;
+                    continue;
+                }
+                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
+                Err(error) => error,
+            };
+            attempts += 1;
+            match next_try(categorise(&error), attempts) {
+                Some(wait) if categorise(&error) == Category::Transient => self.retry_after(wait).await,
+                _ => {
+                    let span = Span::new(position, base + Bytes::from(part.end));
+                    let block = self.state.target_block;
+                    return (Err(CopyError::of_request("writing", Side::Target, span, block, error)), buf);
+                }
+            }
+        }
+        (Ok(()), buf)
+    }
+
+    async fn retry_after(&self, wait: std::time::Duration) {
+        self.state.progress.retried.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// How an extent came back.
+enum Landed {
+    /// It is on the target.
+    Done,
+    /// It is zeroes, and waits for its punch.
+    Zero,
+    /// The copy was stopped before it was read.
+    Stopped,
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// `parts` without `holes`; both in order.
+fn without(parts: Vec<Range<usize>>, holes: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut left = Vec::new();
+    for part in parts {
+        let mut start = part.start;
+        for hole in holes.iter().filter(|hole| hole.start < part.end && part.start < hole.end) {
+            if start < hole.start {
+                left.push(start..hole.start);
+            }
+            start = hole.end;
+        }
+        if start < part.end {
+            left.push(start..part.end);
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unreadable_parts_are_cut_out() {
+        assert_eq!(without(vec![0..100], &[]), [0..100]);
+        assert_eq!(without(vec![0..100], &[0..10, 50..60, 90..100]), [10..50, 60..90]);
+        assert_eq!(without(vec![0..20, 40..60], &[10..50]), [0..10, 50..60]);
+        assert_eq!(without(vec![10..20], &[0..100]), Vec::<Range<usize>>::new());
+    }
+}

@@ -1,0 +1,157 @@
+//! The checkpoints of one copy: the record that is written next, and when.
+//!
+//! Acts through the store. The record's counters are those of all runs of the copy together.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::checkpoint::layout::SlotId;
+use crate::checkpoint::record::{Counters, Record};
+use crate::checkpoint::state::State;
+use crate::checkpoint::store::{Store, StoreError};
+use crate::copy::board::{Board, Progress};
+use crate::lun::LunIo;
+use crate::units::{Bytes, Epoch};
+
+/// How often a checkpoint is written: whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// After this much was copied.
+    pub bytes: Bytes,
+    /// After this much time, where anything was copied.
+    pub time: Duration,
+}
+
+/// Writes the checkpoints of one copy.
+pub struct Ledger<'a, L> {
+    store: Store<'a, L>,
+    record: Record,
+    before: Counters,
+    progress: Arc<Progress>,
+    pace: Pace,
+    unix_now: fn() -> u64,
+}
+
+impl<'a, L: LunIo> Ledger<'a, L> {
+    /// A ledger that goes on from `record`.
+    pub fn new(
+        store: Store<'a, L>,
+        record: Record,
+        progress: Arc<Progress>,
+        pace: Pace,
+        unix_now: fn() -> u64,
+    ) -> Self {
+        let before = record.counters;
+        Self { store, record, before, progress, pace, unix_now }
+    }
+
+    /// The record as it was last written.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Starts a copy on a target: whatever the slots held goes first, so that no crash in between can leave an old record
+    /// beside the new one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn define(&mut self, slots_are_blank: bool) -> Result<(), StoreError> {
+        if !slots_are_blank {
+            self.store.erase().await?;
+        }
+        self.enter(State::Defined, Bytes::ZERO).await
+    }
+
+    /// Takes over the copy that the record tells of: the same state under the next epoch, in both slots (design H9).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn adopt(&mut self) -> Result<(), StoreError> {
+        self.record.epoch = Epoch(self.record.epoch.0 + 1);
+        self.enter(self.record.state, self.record.watermark).await
+    }
+
+    /// Changes the state, durably.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn enter(&mut self, state: State, watermark: Bytes) -> Result<(), StoreError> {
+        self.fill_in(watermark);
+        self.record.state = state;
+        self.store.write_state(&mut self.record).await?;
+        self.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(%state, watermark = watermark.0, epoch = self.record.epoch.0, "state written to both slots");
+        Ok(())
+    }
+
+    /// Writes a checkpoint at `watermark`, which must have been read before this call.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn checkpoint(&mut self, watermark: Bytes) -> Result<(), StoreError> {
+        if watermark == self.record.watermark {
+            return Ok(());
+        }
+        self.fill_in(watermark);
+        self.store.write_watermark(&mut self.record).await?;
+        self.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(watermark = watermark.0, sequence = self.record.sequence.0, "checkpoint");
+        Ok(())
+    }
+
+    /// Writes checkpoints at their pace until the pass on `board` is over. A checkpoint that fails stops the pass.
+    pub async fn keep(&mut self, board: &Board) {
+        let mut last = Instant::now();
+        loop {
+            let enough = self.record.watermark + self.pace.bytes;
+            let due = last + self.pace.time;
+            let over = tokio::select! {
+                biased;
+                over = board.moved_to(enough) => over,
+                () = tokio::time::sleep_until(due) => false,
+            };
+            if over {
+                return;
+            }
+            last = Instant::now();
+            if let Err(error) = self.checkpoint(board.lo()).await {
+                board.fail(error.into());
+                return;
+            }
+        }
+    }
+
+    /// The end of an overlay copy: gives both slots' heads over to the source's data, A's before B's. Everything else must
+    /// be on the target, though not yet durable.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn give_up_heads(&mut self, heads: &[Vec<u8>; 2]) -> Result<(), StoreError> {
+        for (slot, head) in SlotId::BOTH.into_iter().zip(heads) {
+            self.store.fill_behind_record(slot, &self.record, head).await?;
+        }
+        self.store.flush().await?;
+        for (slot, head) in SlotId::BOTH.into_iter().zip(heads) {
+            self.store.give_up_head(slot, head).await?;
+        }
+        Ok(())
+    }
+
+    fn fill_in(&mut self, watermark: Bytes) {
+        let now = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (before, run) = (&self.before, &self.progress);
+        self.record.watermark = watermark;
+        self.record.written_at_unix_s = (self.unix_now)();
+        self.record.counters = Counters {
+            copied_bytes: before.copied_bytes + Bytes(now(&run.copied)),
+            zeroed_bytes: before.zeroed_bytes + Bytes(now(&run.zeroed)),
+            skipped_bytes: before.skipped_bytes + Bytes(now(&run.skipped)),
+            retried: before.retried + now(&run.retried),
+            unreadable_bytes: before.unreadable_bytes + Bytes(now(&run.unreadable)),
+            checkpoints: before.checkpoints + now(&run.checkpoints) + 1,
+        };
+    }
+}

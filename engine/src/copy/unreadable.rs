@@ -1,0 +1,97 @@
+//! The list of what could not be read from the source.
+//!
+//! Pure. Bounded: neighbours with the same errno are merged, and past [`MOST_RANGES`] the copy stops.
+
+use serde::Serialize;
+
+use crate::units::{Bytes, Lba, Span};
+
+/// How many separate ranges are listed before a copy gives up.
+pub const MOST_RANGES: usize = 10_000;
+
+/// One range that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// Where, in bytes.
+    #[serde(flatten)]
+    pub span: Span,
+    /// Where, in the source's logical blocks.
+    pub lba: Lba,
+    /// How many logical blocks.
+    pub blocks: u64,
+    /// The kernel's errno for it.
+    pub errno: i32,
+}
+
+/// All of them, in order of their place.
+#[derive(Clone, Debug, Default)]
+pub struct UnreadableList {
+    ranges: Vec<(Span, i32)>,
+}
+
+impl UnreadableList {
+    /// Adds the block `span`. `false` where the list is full.
+    pub fn add(&mut self, span: Span, errno: i32) -> bool {
+        let at = self.ranges.partition_point(|(other, _)| other.start < span.start);
+        self.ranges.insert(at, (span, errno));
+        self.merge(at + 1);
+        self.merge(at);
+        self.ranges.len() <= MOST_RANGES
+    }
+
+    /// Merges range `at` into the one before it, where they touch and agree.
+    fn merge(&mut self, at: usize) {
+        if at == 0 || at >= self.ranges.len() {
+            return;
+        }
+        let ((before, errno), (after, other)) = (self.ranges[at - 1], self.ranges[at]);
+        if before.end == after.start && errno == other {
+            self.ranges[at - 1].0.end = after.end;
+            self.ranges.remove(at);
+        }
+    }
+
+    /// Whether any byte of `span` is on the list.
+    pub fn touches(&self, span: Span) -> bool {
+        let at = self.ranges.partition_point(|(range, _)| range.end <= span.start);
+        self.ranges.get(at).is_some_and(|(range, _)| range.overlaps(span))
+    }
+
+    /// The list, for a source with logical blocks of `block`.
+    pub fn listed(&self, block: Bytes) -> Vec<Unreadable> {
+        let entry = |&(span, errno): &(Span, i32)| Unreadable {
+            span,
+            lba: span.start.lba(block),
+            blocks: span.len().0 / block.0,
+            errno,
+        };
+        self.ranges.iter().map(entry).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(start: u64, end: u64) -> Span {
+        Span::new(Bytes(start), Bytes(end))
+    }
+
+    #[test]
+    fn neighbours_merge_in_any_order_unless_their_errnos_differ() {
+        let mut list = UnreadableList::default();
+        for (start, errno) in [(1024, 5), (0, 5), (2048, 61), (512, 5), (1536, 5)] {
+            assert!(list.add(span(start, start + 512), errno));
+        }
+        assert_eq!(list.ranges, [(span(0, 2048), 5), (span(2048, 2560), 61)]);
+        assert_eq!(list.listed(Bytes(512))[0].blocks, 4);
+        assert!(list.touches(span(2559, 3000)) && !list.touches(span(2560, 3000)));
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let mut list = UnreadableList::default();
+        let added = (0..).take_while(|i| list.add(span(i * 1024, i * 1024 + 512), 5)).count();
+        assert_eq!(added, MOST_RANGES);
+    }
+}

@@ -1,0 +1,169 @@
+//! The `uring` vehicle: one worker's O_DIRECT I/O to one LUN through its thread's io_uring.
+//!
+//! Acts: owns a duplicate of the LUN's descriptor (the same open file description, so the same O_EXCL or flock). Data goes
+//! through registered buffers on the ring; so do flush and punch. Metadata goes through the very same open file
+//! description, off the ring, because the ring's binding has no RWF_DSYNC: a second description could not hold O_EXCL, and
+//! a write of it could outlive this process (design H7).
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::FallocateFlags;
+use nix::unistd::{Whence, lseek};
+use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::buf::fixed::{FixedBuf, FixedBufRegistry};
+
+use crate::buffer::AlignedBuf;
+use crate::lun::{LunIo, Segment};
+use crate::units::{Bytes, Span};
+
+/// A buffer that is registered with the worker's ring.
+pub struct RegisteredBuf(FixedBuf);
+
+impl AsRef<[u8]> for RegisteredBuf {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsMut<[u8]> for RegisteredBuf {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// Makes and registers `count` buffers of `len` bytes with the ring of the runtime that runs on this thread.
+///
+/// # Errors
+/// `ENOMEM` where the process may not lock that much memory (`ulimit -l`), or has none.
+pub fn register_buffers(count: usize, len: Bytes) -> io::Result<Vec<RegisteredBuf>> {
+    let registry = FixedBufRegistry::new(AlignedBuf::many(count, len.as_len())?);
+    registry.register()?;
+    Ok((0..count).map(|i| RegisteredBuf(registry.check_out(i).expect("each buffer is checked out once"))).collect())
+}
+
+/// Runs `future` on a new io_uring runtime on this thread, with room for `depth` requests in flight.
+pub fn run_on_ring<F: Future>(depth: usize, future: F) -> F::Output {
+    let entries = u32::try_from(depth.next_power_of_two().clamp(8, 4096)).expect("clamped");
+    tokio_uring::builder().entries(entries).start(future)
+}
+
+/// One worker's view of one open LUN.
+pub struct UringLun {
+    ring: tokio_uring::fs::File,
+    direct: Arc<File>,
+    /// Whether SEEK_HOLE tells the truth here: on regular files it does, on block devices it knows nothing.
+    tells_holes: bool,
+}
+
+impl UringLun {
+    /// A view of `file`, which was opened with O_DIRECT. Must be called, used and dropped inside [`run_on_ring`].
+    ///
+    /// # Errors
+    /// Where the descriptor can't be duplicated.
+    pub fn new(file: &File, tells_holes: bool) -> io::Result<Self> {
+        let ring = tokio_uring::fs::File::from_std(file.try_clone()?);
+        Ok(Self { ring, direct: Arc::new(file.try_clone()?), tells_holes })
+    }
+}
+
+impl LunIo for UringLun {
+    type Buf = RegisteredBuf;
+
+    async fn read(&self, buf: RegisteredBuf, part: Range<usize>, at: Bytes) -> (io::Result<usize>, RegisteredBuf) {
+        let (done, slice) = self.ring.read_fixed_at(buf.0.slice(part), at.0).await;
+        (done, RegisteredBuf(slice.into_inner()))
+    }
+
+    async fn write(&self, buf: RegisteredBuf, part: Range<usize>, at: Bytes) -> (io::Result<usize>, RegisteredBuf) {
+        let (done, slice) = self.ring.write_fixed_at(buf.0.slice(part), at.0).await;
+        (done, RegisteredBuf(slice.into_inner()))
+    }
+
+    /// For a block device the kernel turns this into a write-zeroes command that may unmap, and refuses where the device has
+    /// none (`BLKDEV_ZERO_NOFALLBACK`, block/fops.c); a discard, which promises nothing, is never sent.
+    async fn punch(&self, span: Span) -> io::Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.ring.fallocate(span.start.0, span.len().0, flags.bits()).await
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        self.ring.sync_data().await
+    }
+
+    async fn read_block(&self, at: Bytes, len: usize) -> io::Result<Vec<u8>> {
+        let file = Arc::clone(&self.direct);
+        off_the_ring(move || read_block(&file, at, len)).await
+    }
+
+    async fn write_durable(&self, at: Bytes, block: Vec<u8>) -> io::Result<()> {
+        let file = Arc::clone(&self.direct);
+        off_the_ring(move || write_block_durable(&file, at, &block)).await
+    }
+
+    fn segment(&self, at: Bytes) -> io::Result<Segment> {
+        if !self.tells_holes {
+            return Ok(Segment { is_hole: false, end: Bytes(u64::MAX) });
+        }
+        let start = i64::try_from(at.0).map_err(|_| Errno::EOVERFLOW)?;
+        match lseek(self.direct.as_fd(), start, Whence::SeekData) {
+            Ok(data) if data > start => Ok(Segment { is_hole: true, end: position(data) }),
+            Ok(_) => {
+                let hole = lseek(self.direct.as_fd(), start, Whence::SeekHole)?;
+                Ok(Segment { is_hole: false, end: position(hole) })
+            }
+            // No data up to the end of the file.
+            Err(Errno::ENXIO) => Ok(Segment { is_hole: true, end: Bytes(u64::MAX) }),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+fn position(offset: i64) -> Bytes {
+    Bytes(u64::try_from(offset).expect("lseek gives no negative position"))
+}
+
+async fn off_the_ring<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(job).await.map_err(io::Error::other)?
+}
+
+/// Reads `len` bytes at `at` from a LUN opened with O_DIRECT. Both are multiples of its logical block.
+///
+/// # Errors
+/// The LUN's own, or `UnexpectedEof` where it ends before.
+pub fn read_block(file: &File, at: Bytes, len: usize) -> io::Result<Vec<u8>> {
+    let mut buf = AlignedBuf::one(len)?;
+    let mut done = 0;
+    while done < len {
+        let into = &mut buf.as_mut()[done..];
+        match preadv2(file, &mut [io::IoSliceMut::new(into)], at.0 + done as u64, ReadWriteFlags::empty()) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => done += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(buf.as_ref().to_vec())
+}
+
+/// Writes `block` at `at` with RWF_DSYNC: durable when it returns.
+///
+/// # Errors
+/// The LUN's own, or `WriteZero` where it took only a part: half a block of metadata is none.
+pub fn write_block_durable(file: &File, at: Bytes, block: &[u8]) -> io::Result<()> {
+    let mut buf = AlignedBuf::one(block.len())?;
+    buf.as_mut().copy_from_slice(block);
+    loop {
+        match pwritev2(file, &[io::IoSlice::new(buf.as_ref())], at.0, ReadWriteFlags::DSYNC) {
+            Ok(n) if n == block.len() => return Ok(()),
+            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

@@ -141,7 +141,7 @@ table! {
     KIND "kind" 1 "Where the identity comes from, see below";
     TEXT_LENGTH after KIND "text_length" 1 "Bytes of the full text; 255 where it has more";
     TEXT after TEXT_LENGTH "text" 46 "The text in UTF-8, then zeroes; of a longer text the last whole characters that fit";
-    DIGEST after TEXT "digest" 16 "XXH3-128 of the full text";
+    DIGEST after TEXT "digest" 16 "XXH3-128 of the full text, as a little-endian number";
 }
 
 /// What stands in front of every record.

@@ -3,7 +3,9 @@
 
 use proptest::prelude::*;
 
+use super::read::COUNT_LIMIT;
 use super::*;
+use crate::checkpoint::layout::AreaSpec;
 use crate::lun::identity::{Identity, IdentityKind};
 
 /// A record in the middle of a copy, for these tests and those of the slots.

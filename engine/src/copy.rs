@@ -3,6 +3,7 @@
 //! ```text
 //!   queue, throttle, zeroes, retry, unreadable, latency   pure: what to do next, when, and what an error means
 //!   board     what the workers share: the queue behind its lock, wake-ups, the first failure, the operator's wishes
+//!   transfer  whole transfers out of short, interrupted and failing ones
 //!   lane      one buffer that carries extent after extent
 //!   ledger    the checkpoints and when they are due
 //!   session   the order of it all
@@ -17,5 +18,6 @@ pub mod queue;
 pub mod retry;
 pub mod session;
 pub mod throttle;
+pub mod transfer;
 pub mod unreadable;
 pub mod zeroes;

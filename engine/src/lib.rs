@@ -17,3 +17,4 @@ pub mod copy;
 pub mod digest;
 pub mod lun;
 pub mod units;
+pub mod verify;

@@ -2,7 +2,6 @@
 //!
 //! Acts: locks and wake-ups, and the clock of the rate limit. Decides nothing itself: it asks the queue and the throttle.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -121,26 +120,27 @@ impl Board {
         self.queue().is_complete()
     }
 
-    /// The next thing to do; waits until there is one. `Finished` also after a failure or an interruption.
-    ///
-    /// # Errors
-    /// The scout's: what the source said when it was asked for holes.
-    pub async fn take(&self, scout: impl Fn(Bytes) -> io::Result<Segment>) -> io::Result<Take> {
+    /// The next thing to do; waits until there is one. `Finished` also after a failure or an interruption; a scout that
+    /// fails is a failure.
+    pub async fn take(&self, scout: impl Fn(Bytes) -> Result<Segment, CopyError>) -> Take {
         loop {
             let returned = self.returned.notified();
             let changed = self.controls.changed.notified();
-            {
-                let mut queue = self.queue();
-                if self.controls.is_interrupted() {
-                    queue.stop();
-                }
-                match queue.take(&scout)? {
-                    Take::Wait => {}
-                    take => return Ok(take),
-                }
+            match self.try_take(&scout) {
+                Ok(Take::Wait) => {}
+                Ok(take) => return take,
+                Err(error) => self.fail(error),
             }
             tokio::select! { biased; () = changed => {}, () = returned => {} }
         }
+    }
+
+    fn try_take(&self, scout: impl Fn(Bytes) -> Result<Segment, CopyError>) -> Result<Take, CopyError> {
+        let mut queue = self.queue();
+        if self.controls.is_interrupted() {
+            queue.stop();
+        }
+        queue.take(scout)
     }
 
     /// Holds back until the rate limit lets `bytes` through. `false` where the copy was stopped meanwhile.

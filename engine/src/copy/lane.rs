@@ -5,7 +5,6 @@
 //! request on it is in flight, and never stops waiting for one.
 
 use std::cell::RefCell;
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +16,7 @@ use crate::copy::error::{CopyError, Side};
 use crate::copy::latency::Latencies;
 use crate::copy::queue::Take;
 use crate::copy::retry::{Category, categorise, next_try};
+use crate::copy::transfer::{Transfers, WithBuf};
 use crate::copy::unreadable::{MOST_RANGES, UnreadableList};
 use crate::copy::zeroes::{ZeroMode, is_zero, parts_to_write};
 use crate::digest::{Contribution, DigestTable, ZeroExtents, contribution};
@@ -90,22 +90,11 @@ pub struct Lane<'a, S, T> {
     pub latencies: &'a RefCell<Latencies>,
 }
 
-/// A buffer that comes back with the outcome of what was done with it.
-type WithBuf<T, B> = (Result<T, CopyError>, B);
-
 impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
     /// Carries extents until the queue has none left; gives the buffer back.
     pub async fn run(&self, mut buf: S::Buf) -> S::Buf {
         loop {
-            let take = match self.board.take(|at| self.source.segment(at)).await {
-                Ok(take) => take,
-                Err(source) => {
-                    let at = Span::at(self.board.lo(), Bytes::ZERO);
-                    let block = self.state.source_block;
-                    self.board.fail(CopyError::of_request("looking for holes at", Side::Source, at, block, source));
-                    return buf;
-                }
-            };
+            let take = self.board.take(|at| self.reader().segment(at)).await;
             let (span, done);
             (span, (done, buf)) = match take {
                 Take::Finished => return buf,
@@ -154,7 +143,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         for part in parts {
             written += Bytes::from(part.len());
             let done;
-            (done, buf) = self.write_all(buf, part, span.start).await;
+            (done, buf) = self.writer().all(buf, part, span.start).await;
             if let Err(error) = done {
                 return (Err(error), buf);
             }
@@ -199,7 +188,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                     self.state.zero_mode.set(ZeroMode::Write);
                 }
                 Category::Transient => match next_try(Category::Transient, attempts) {
-                    Some(wait) => self.retry_after(wait).await,
+                    Some(wait) => self.writer().retry_after(wait).await,
                     None => break Some(error),
                 },
                 Category::Medium | Category::NoSpace | Category::Fenced | Category::Fatal => break Some(error),
@@ -223,7 +212,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         while at < span.end {
             let len = Bytes::from(buf.as_ref().len()).min(span.end - at);
             let done;
-            (done, buf) = self.write_all(buf, 0..len.as_len(), at).await;
+            (done, buf) = self.writer().all(buf, 0..len.as_len(), at).await;
             if let Err(error) = done {
                 return (Err(error), buf);
             }
@@ -250,7 +239,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         let mut todo = vec![(0, span.len().as_len())];
         while let Some((start, end)) = todo.pop() {
             let done;
-            (done, buf) = self.read_part(buf, start..end, span.start).await;
+            (done, buf) = self.reader().part(buf, start..end, span.start).await;
             match done {
                 Ok(None) => {}
                 Ok(Some((at, _))) if end - at > block => {
@@ -278,83 +267,26 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         if list.add(span, errno) { Ok(()) } else { Err(CopyError::TooManyUnreadable(MOST_RANGES)) }
     }
 
-    /// Reads `buf[part]`, which belongs at `base + part.start`. `Some((at, errno))` where the medium failed at offset `at`.
-    async fn read_part(
-        &self,
-        mut buf: S::Buf,
-        part: Range<usize>,
-        base: Bytes,
-    ) -> WithBuf<Option<(usize, i32)>, S::Buf> {
-        let block = self.state.source_block.as_len();
-        let (mut at, mut attempts) = (part.start, 0);
-        while at < part.end {
-            let position = base + Bytes::from(at);
-            let started = Instant::now();
-            let read;
-            (read, buf) = self.source.read(buf, at..part.end, position).await;
-            self.latencies.borrow_mut().read(started.elapsed());
-            let error = match read {
-                Ok(0) => return (Err(CopyError::Ended { side: Side::Source, at: position.0 }), buf),
-                Ok(n) if n >= block => {
-                    at += n - n % block;
-                    attempts = 0;
-                    continue;
-                }
-                // Less than a block: as if nothing had come.
-                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
-                Err(error) => error,
-            };
-            attempts += 1;
-            let category = categorise(&error);
-            let alone = part.end - at <= block;
-            match next_try(category, attempts) {
-                Some(wait) if category == Category::Transient || alone => self.retry_after(wait).await,
-                _ if category == Category::Medium => return (Ok(Some((at, errno_of(&error)))), buf),
-                _ => {
-                    let span = Span::new(position, base + Bytes::from(part.end));
-                    let block = self.state.source_block;
-                    return (Err(CopyError::of_request("reading", Side::Source, span, block, error)), buf);
-                }
-            }
+    fn reader(&self) -> Transfers<'_, S> {
+        let block = self.state.source_block;
+        Transfers {
+            lun: self.source,
+            side: Side::Source,
+            block,
+            progress: &self.state.progress,
+            latencies: self.latencies,
         }
-        (Ok(None), buf)
     }
 
-    /// Writes `buf[part]` to `base + part.start`, all of it.
-    async fn write_all(&self, mut buf: S::Buf, part: Range<usize>, base: Bytes) -> WithBuf<(), S::Buf> {
-        let block = self.state.target_block.as_len();
-        let (mut at, mut attempts) = (part.start, 0);
-        while at < part.end {
-            let position = base + Bytes::from(at);
-            let started = Instant::now();
-            let written;
-            (written, buf) = self.target.write(buf, at..part.end, position).await;
-            self.latencies.borrow_mut().write(started.elapsed());
-            let error = match written {
-                Ok(n) if n >= block => {
-                    at += n - n % block;
-                    attempts = 0;
-                    continue;
-                }
-                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
-                Err(error) => error,
-            };
-            attempts += 1;
-            match next_try(categorise(&error), attempts) {
-                Some(wait) if categorise(&error) == Category::Transient => self.retry_after(wait).await,
-                _ => {
-                    let span = Span::new(position, base + Bytes::from(part.end));
-                    let block = self.state.target_block;
-                    return (Err(CopyError::of_request("writing", Side::Target, span, block, error)), buf);
-                }
-            }
+    fn writer(&self) -> Transfers<'_, T> {
+        let block = self.state.target_block;
+        Transfers {
+            lun: self.target,
+            side: Side::Target,
+            block,
+            progress: &self.state.progress,
+            latencies: self.latencies,
         }
-        (Ok(()), buf)
-    }
-
-    async fn retry_after(&self, wait: std::time::Duration) {
-        self.state.progress.retried.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(wait).await;
     }
 }
 
@@ -366,10 +298,6 @@ enum Landed {
     Zero,
     /// The copy was stopped before it was read.
     Stopped,
-}
-
-fn errno_of(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
 }
 
 /// `parts` without `holes`; both in order.
@@ -392,6 +320,7 @@ fn without(parts: Vec<Range<usize>>, holes: &[Range<usize>]) -> Vec<Range<usize>
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of one range are meant")]
     use super::*;
 
     #[test]

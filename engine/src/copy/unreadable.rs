@@ -2,6 +2,7 @@
 //!
 //! Pure. Bounded: neighbours with the same errno are merged, and past [`MOST_RANGES`] the copy stops.
 
+use rangemap::RangeMap;
 use serde::Serialize;
 
 use crate::units::{Bytes, Lba, Span};
@@ -26,44 +27,26 @@ pub struct Unreadable {
 /// All of them, in order of their place.
 #[derive(Clone, Debug, Default)]
 pub struct UnreadableList {
-    ranges: Vec<(Span, i32)>,
+    ranges: RangeMap<u64, i32>,
 }
 
 impl UnreadableList {
     /// Adds the block `span`. `false` where the list is full.
     pub fn add(&mut self, span: Span, errno: i32) -> bool {
-        let at = self.ranges.partition_point(|(other, _)| other.start < span.start);
-        self.ranges.insert(at, (span, errno));
-        self.merge(at + 1);
-        self.merge(at);
+        self.ranges.insert(span.start.0..span.end.0, errno);
         self.ranges.len() <= MOST_RANGES
-    }
-
-    /// Merges range `at` into the one before it, where they touch and agree.
-    fn merge(&mut self, at: usize) {
-        if at == 0 || at >= self.ranges.len() {
-            return;
-        }
-        let ((before, errno), (after, other)) = (self.ranges[at - 1], self.ranges[at]);
-        if before.end == after.start && errno == other {
-            self.ranges[at - 1].0.end = after.end;
-            self.ranges.remove(at);
-        }
     }
 
     /// Whether any byte of `span` is on the list.
     pub fn touches(&self, span: Span) -> bool {
-        let at = self.ranges.partition_point(|(range, _)| range.end <= span.start);
-        self.ranges.get(at).is_some_and(|(range, _)| range.overlaps(span))
+        self.ranges.overlaps(&(span.start.0..span.end.0))
     }
 
     /// The list, for a source with logical blocks of `block`.
     pub fn listed(&self, block: Bytes) -> Vec<Unreadable> {
-        let entry = |&(span, errno): &(Span, i32)| Unreadable {
-            span,
-            lba: span.start.lba(block),
-            blocks: span.len().0 / block.0,
-            errno,
+        let entry = |(range, &errno): (&std::ops::Range<u64>, &i32)| {
+            let span = Span::new(Bytes(range.start), Bytes(range.end));
+            Unreadable { span, lba: span.start.lba(block), blocks: span.len().0 / block.0, errno }
         };
         self.ranges.iter().map(entry).collect()
     }
@@ -83,8 +66,8 @@ mod tests {
         for (start, errno) in [(1024, 5), (0, 5), (2048, 61), (512, 5), (1536, 5)] {
             assert!(list.add(span(start, start + 512), errno));
         }
-        assert_eq!(list.ranges, [(span(0, 2048), 5), (span(2048, 2560), 61)]);
-        assert_eq!(list.listed(Bytes(512))[0].blocks, 4);
+        let listed: Vec<_> = list.listed(Bytes(512)).into_iter().map(|u| (u.span, u.blocks, u.errno)).collect();
+        assert_eq!(listed, [(span(0, 2048), 4, 5), (span(2048, 2560), 1, 61)]);
         assert!(list.touches(span(2559, 3000)) && !list.touches(span(2560, 3000)));
     }
 

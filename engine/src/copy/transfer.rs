@@ -1,0 +1,156 @@
+//! Whole transfers out of a LUN's short, interrupted and failing ones.
+//!
+//! Acts, through the LUN trait alone; what an error means is decided in `retry`.
+
+use std::cell::RefCell;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::copy::board::Progress;
+use crate::copy::error::{CopyError, Side};
+use crate::copy::latency::Latencies;
+use crate::copy::retry::{Category, categorise, next_try};
+use crate::lun::{LunIo, Segment};
+use crate::units::{Bytes, Span};
+
+/// A buffer that comes back with the outcome of what was done with it.
+pub type WithBuf<T, B> = (Result<T, CopyError>, B);
+
+/// Transfers to and from one LUN.
+pub struct Transfers<'a, L> {
+    /// The LUN.
+    pub lun: &'a L,
+    /// Which one of the pair it is, for errors.
+    pub side: Side,
+    /// Its logical block.
+    pub block: Bytes,
+    /// Where retries are counted.
+    pub progress: &'a Progress,
+    /// This worker's latencies.
+    pub latencies: &'a RefCell<Latencies>,
+}
+
+impl<L: LunIo> Transfers<'_, L> {
+    /// Reads `buf[part]`, which belongs at `base + part.start`. `Some((at, errno))` where the medium failed at offset `at`.
+    ///
+    /// # Errors
+    /// What the LUN said, with the place, where reading other blocks would not help.
+    pub async fn part(
+        &self,
+        mut buf: L::Buf,
+        part: Range<usize>,
+        base: Bytes,
+    ) -> WithBuf<Option<(usize, i32)>, L::Buf> {
+        let block = self.block.as_len();
+        let (mut at, mut attempts) = (part.start, 0);
+        while at < part.end {
+            let position = base + Bytes::from(at);
+            let started = Instant::now();
+            let read;
+            (read, buf) = self.lun.read(buf, at..part.end, position).await;
+            self.latencies.borrow_mut().read(started.elapsed());
+            let error = match read {
+                Ok(0) => return (Err(CopyError::Ended { side: self.side, at: position.0 }), buf),
+                Ok(n) if n >= block => {
+                    at += n - n % block;
+                    attempts = 0;
+                    continue;
+                }
+                // Less than a block: as if nothing had come.
+                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
+                Err(error) => error,
+            };
+            attempts += 1;
+            let category = categorise(&error);
+            let alone = part.end - at <= block;
+            match next_try(category, attempts) {
+                Some(wait) if category == Category::Transient || alone => self.retry_after(wait).await,
+                _ if category == Category::Medium => return (Ok(Some((at, errno_of(&error)))), buf),
+                _ => {
+                    let span = Span::new(position, base + Bytes::from(part.end));
+                    let block = self.block;
+                    return (Err(CopyError::of_request("reading", self.side, span, block, error)), buf);
+                }
+            }
+        }
+        (Ok(None), buf)
+    }
+
+    /// What the LUN knows of the range at `at` without reading it.
+    ///
+    /// # Errors
+    /// What the LUN said, with the place.
+    pub fn segment(&self, at: Bytes) -> Result<Segment, CopyError> {
+        let place = Span::at(at, Bytes::ZERO);
+        let failed = |error| CopyError::of_request("looking for holes at", self.side, place, self.block, error);
+        self.lun.segment(at).map_err(failed)
+    }
+
+    /// Reads all of `span` into the buffer's start.
+    ///
+    /// # Errors
+    /// What the LUN said, with the place; for the medium too.
+    pub async fn exactly(&self, buf: L::Buf, span: Span) -> WithBuf<(), L::Buf> {
+        let (done, buf) = self.part(buf, 0..span.len().as_len(), span.start).await;
+        let done = done.and_then(|failed| match failed {
+            None => Ok(()),
+            Some((at, errno)) => {
+                let place = Span::new(span.start + Bytes::from(at), span.end);
+                let error = io::Error::from_raw_os_error(errno);
+                Err(CopyError::of_request("reading", self.side, place, self.block, error))
+            }
+        });
+        (done, buf)
+    }
+
+    /// Writes `buf[part]` to `base + part.start`, all of it.
+    ///
+    /// # Errors
+    /// What the LUN said, with the place.
+    pub async fn all(&self, mut buf: L::Buf, part: Range<usize>, base: Bytes) -> WithBuf<(), L::Buf> {
+        let block = self.block.as_len();
+        let (mut at, mut attempts) = (part.start, 0);
+        while at < part.end {
+            let position = base + Bytes::from(at);
+            let started = Instant::now();
+            let written;
+            (written, buf) = self.lun.write(buf, at..part.end, position).await;
+            self.latencies.borrow_mut().write(started.elapsed());
+            let error = match written {
+                Ok(n) if n >= block => {
+                    at += n - n % block;
+                    attempts = 0;
+                    continue;
+                }
+                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
+                Err(error) => error,
+            };
+            attempts += 1;
+            match next_try(categorise(&error), attempts) {
+                Some(wait) if categorise(&error) == Category::Transient => self.retry_after(wait).await,
+                _ => {
+                    let span = Span::new(position, base + Bytes::from(part.end));
+                    let block = self.block;
+                    return (Err(CopyError::of_request("writing", self.side, span, block, error)), buf);
+                }
+            }
+        }
+        (Ok(()), buf)
+    }
+
+    /// Waits before a request is sent again, and counts it.
+    pub async fn retry_after(&self, wait: Duration) {
+        self.progress.retried.fetch_add(1, Ordering::Relaxed);
+        if wait > Duration::ZERO {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}

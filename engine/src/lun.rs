@@ -9,8 +9,18 @@
 //! - `write_durable` covers its own bytes and nothing else (FUA).
 //! - `punch` makes the range read as zeroes, for certain, or fails; it never leaves something else there and says yes.
 
+pub mod error;
+pub mod facts;
 pub mod identity;
+pub mod open;
+pub mod probe;
+pub mod safety;
+pub mod signature;
+pub mod sizing;
+mod sysfs;
+pub mod topology;
 pub mod uring;
+pub mod usage;
 
 use std::future::Future;
 use std::io;

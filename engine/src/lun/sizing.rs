@@ -1,0 +1,115 @@
+//! How large the requests of a copy are, and how many are in flight, when the operator doesn't say.
+//!
+//! Pure: the facts of both LUNs in, three numbers out.
+//!
+//! - **Extent 512 KiB.** Large enough that the cost of a request vanishes, small enough that several of them are in flight
+//!   within a small memory. Raised to a multiple of the optimal I/O size where a device has one above 64 KiB and up to
+//!   4 MiB: that is a RAID's stripe, and a write of half a stripe makes the array read the other half. Smaller ones divide
+//!   512 KiB already, larger ones are a driver's way to say "much". The target's comes first, since only writes suffer.
+//!   `max_io` doesn't matter: the kernel splits a request, and still sees that the pieces are neighbours.
+//! - **Depth times extent near 8 MiB.** Measured on loop devices over files: 16 requests of 512 KiB copied 1394 MB/s, 64 of
+//!   them 1082: what is in flight beyond the device's own queue only waits in the page cache's and the disk's way.
+//! - **One worker.** Measured on the same: a second thread brings nothing (1124 MB/s with two), because io_uring hands the
+//!   work to the kernel anyway. A device that does its copying in the submitter's context (LIO loopback) gains from more;
+//!   nothing that it tells of itself gives it away, so there the operator sets them.
+
+use serde::Serialize;
+
+use super::facts::LunInfo;
+use crate::units::Bytes;
+
+/// The shape of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sizing {
+    /// Bytes of one read and one write; a multiple of every block size of both LUNs.
+    pub extent: Bytes,
+    /// How many extents of one worker are in flight.
+    pub depth: usize,
+    /// How many threads copy, each with a ring of its own.
+    pub workers: usize,
+}
+
+/// What an extent is at least.
+const EXTENT: Bytes = Bytes::kib(512);
+/// An optimal I/O size up to here divides `EXTENT` or is no stripe.
+const SMALL_OPTIMAL: Bytes = Bytes::kib(64);
+/// An optimal I/O size above this is no stripe either, and no step may exceed it.
+const LARGE_OPTIMAL: Bytes = Bytes::mib(4);
+/// The memory that one worker has in flight.
+const IN_FLIGHT: Bytes = Bytes::mib(8);
+const SHALLOWEST: u64 = 4;
+const DEEPEST: u64 = 64;
+
+/// Good numbers for a copy from `source` to `target`.
+pub fn defaults(source: &LunInfo, target: &LunInfo) -> Sizing {
+    let blocks = [source.logical_block, source.physical_block, target.logical_block, target.physical_block];
+    let mut step = blocks.into_iter().fold(Bytes(1), |step, block| common(step, block).unwrap_or(step));
+    for optimal in [target.optimal_io, source.optimal_io].into_iter().flatten() {
+        if optimal > SMALL_OPTIMAL
+            && let Some(larger) = common(step, optimal)
+        {
+            step = larger;
+        }
+    }
+    let extent = EXTENT.align_up(step);
+    let depth = (IN_FLIGHT.0 / extent.0).clamp(SHALLOWEST, DEEPEST);
+    Sizing { extent, depth: Bytes(depth).as_len(), workers: 1 }
+}
+
+/// The least common multiple, where it is a size that an extent may have.
+fn common(one: Bytes, other: Bytes) -> Option<Bytes> {
+    let (mut larger, mut rest) = (one.0, other.0);
+    while rest != 0 {
+        (larger, rest) = (rest, larger % rest);
+    }
+    let multiple = one.0.checked_div(larger)?.checked_mul(other.0)?;
+    (1..=LARGE_OPTIMAL.0).contains(&multiple).then_some(Bytes(multiple))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::safety::tests::lun;
+    use super::*;
+
+    fn sized(source: Option<Bytes>, target: Option<Bytes>) -> Sizing {
+        let (mut from, mut to) = (lun("/dev/a"), lun("/dev/b"));
+        from.optimal_io = source;
+        to.optimal_io = target;
+        defaults(&from, &to)
+    }
+
+    #[test]
+    fn without_wishes_it_is_what_was_measured_to_be_fast() {
+        assert_eq!(sized(None, None), Sizing { extent: Bytes::kib(512), depth: 16, workers: 1 });
+    }
+
+    #[test]
+    fn a_stripe_raises_the_extent_to_a_multiple_of_it() {
+        for (source, target, extent, depth) in [
+            (None, Some(Bytes::kib(64)), Bytes::kib(512), 16),
+            (None, Some(Bytes::kib(192)), Bytes::kib(576), 14),
+            (None, Some(Bytes::mib(1)), Bytes::mib(1), 8),
+            (Some(Bytes::mib(4)), None, Bytes::mib(4), 4),
+            (None, Some(Bytes::mib(5)), Bytes::kib(512), 16),
+            (Some(Bytes::kib(192)), Some(Bytes::kib(320)), Bytes::kib(960), 8),
+            // Together above 4 MiB: the target's alone counts.
+            (Some(Bytes::kib(704)), Some(Bytes::kib(832)), Bytes::kib(832), 9),
+            // No multiple of the block: extents must be, so the stripe gives way or grows.
+            (None, Some(Bytes(100_000)), Bytes::kib(512), 16),
+            (None, Some(Bytes(u64::MAX)), Bytes::kib(512), 16),
+        ] {
+            let sizing = sized(source, target);
+            assert_eq!((sizing.extent, sizing.depth), (extent, depth), "{source:?} {target:?}");
+        }
+    }
+
+    #[test]
+    fn an_extent_is_a_multiple_of_every_block() {
+        for physical in [Bytes(512), Bytes(4096), Bytes::kib(16), Bytes::kib(64)] {
+            let (mut from, to) = (lun("/dev/a"), lun("/dev/b"));
+            from.physical_block = physical;
+            let sizing = defaults(&from, &to);
+            assert!(sizing.extent.is_multiple_of(physical) && sizing.extent.is_multiple_of(to.logical_block));
+        }
+    }
+}

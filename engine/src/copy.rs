@@ -6,7 +6,10 @@
 //!   transfer  whole transfers out of short, interrupted and failing ones
 //!   lane      one buffer that carries extent after extent
 //!   ledger    the checkpoints and when they are due
+//!   plan      pure: facts, slots and options in; what the copy will do, or why it may not, out
 //!   session   the order of it all
+//!   prepare   opens and checks a pair; nothing is written
+//!   run       the session on real rings, one thread for each worker, and the verify after it
 //! ```
 
 pub mod board;
@@ -14,8 +17,11 @@ pub mod error;
 pub mod lane;
 pub mod latency;
 pub mod ledger;
+pub mod plan;
+pub mod prepare;
 pub mod queue;
 pub mod retry;
+pub mod run;
 pub mod session;
 pub mod throttle;
 pub mod transfer;

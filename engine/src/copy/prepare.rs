@@ -1,0 +1,220 @@
+//! Opens a pair of LUNs for a copy: every check first, nothing written.
+//!
+//! Acts: opens, locks, reads. Decides nothing itself: `lun::safety` and `plan` do.
+//!
+//! The verdict falls twice: on what was probed without locks, so that every reason can be listed at once, and again on the
+//! opened and locked descriptors, which is the one that counts.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::checkpoint::layout::{AreaSpec, SlotId};
+use crate::checkpoint::slots::{Choice, SlotView, choose, inspect};
+use crate::checkpoint::store::{StoreError, read_slots};
+use crate::copy::plan::{self, Found, Options, Plan, PlanRefusal};
+use crate::lun::error::LunError;
+use crate::lun::facts::{LunInfo, Role, Signature};
+use crate::lun::open::OpenLun;
+use crate::lun::safety::{self, Facts, Overrides, Refusal};
+use crate::lun::uring::{UringLun, run_on_ring};
+use crate::lun::{probe, signature, topology, usage};
+use crate::units::Bytes;
+
+/// One reason why nothing was copied.
+#[derive(Debug)]
+pub enum Refused {
+    /// What stands on the target's slots, or an option, forbids it.
+    Plan(PlanRefusal),
+    /// A safety check forbids it.
+    Safety(Refusal),
+}
+
+impl Refused {
+    /// A stable word for machines.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Plan(refusal) => refusal.code(),
+            Self::Safety(refusal) => refusal.code(),
+        }
+    }
+
+    /// The flag that lifts it, where one does.
+    pub fn lifted_by(&self) -> Option<String> {
+        match self {
+            Self::Plan(_) => None,
+            Self::Safety(refusal) => refusal.lifted_by(),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plan(refusal) => refusal.fmt(f),
+            Self::Safety(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+/// Why a pair of LUNs can't be copied. Nothing was written.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    /// A LUN could not be opened or probed.
+    #[error(transparent)]
+    Lun(#[from] LunError),
+    /// Safety checks, all that failed.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Refused>),
+    /// The target's slots could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No ring on this kernel.
+    #[error("io_uring is not to be had here: {0}; a kernel from 5.11 on is needed, and no seccomp filter against it")]
+    Ring(#[source] std::io::Error),
+}
+
+/// A pair that may be copied: open, locked, checked.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Where data comes from.
+    pub source: OpenLun,
+    /// Where it goes.
+    pub target: OpenLun,
+    /// What will be done.
+    pub plan: Plan,
+    /// What the target bore before, for the record of what was overridden.
+    pub overridden: Vec<Signature>,
+}
+
+/// Checks and opens a pair.
+///
+/// # Errors
+/// Why it can't be copied. Nothing was written.
+pub fn prepare(
+    source: &Path,
+    target: &Path,
+    options: &Options,
+    overrides: &Overrides,
+) -> Result<Prepared, PrepareError> {
+    let (from, to) = (probe::probe(source)?, probe::probe(target)?);
+    let same = topology::same_storage(&from, &to)?;
+    if same.is_some() || from.capacity > to.capacity {
+        // Neither slots nor signatures would add anything, and the locks would meet each other.
+        return Err(PrepareError::Refused(judge(&from, &to, &[], same.as_deref(), overrides)?));
+    }
+    let (source, target) = open_both(source, target, &from, &to, overrides)?;
+    let signatures = signature::read(target.file(), &target.info.path)?;
+    let slots = look_at_slots(&source.info, &target)?;
+    let found = Found {
+        source: &source.info,
+        target: &target.info,
+        layout: plan::layout(&source.info, &target.info),
+        choice: slots.choice,
+        slots_are_blank: slots.are_blank,
+        new_uuid: Uuid::new_v4(),
+        unix_now: unix_now(),
+    };
+    let planned = plan::plan(&found, options);
+    // A copy that was begun here has put the source's own signatures on the target.
+    let ours = matches!(found.choice, Choice::Use { .. }) || matches!(planned, Err(PlanRefusal::NothingToResume));
+    let relevant: &[Signature] = if ours { &[] } else { &signatures };
+    let mut refused: Vec<Refused> = Vec::new();
+    let mut plan = None;
+    match planned {
+        Ok(planned) => plan = Some(planned),
+        Err(refusal) => refused.push(Refused::Plan(refusal)),
+    }
+    refused.extend(judge(&source.info, &target.info, relevant, None, overrides)?);
+    match plan {
+        Some(plan) if refused.is_empty() => {
+            let overridden = relevant.to_vec();
+            Ok(Prepared { source, target, plan, overridden })
+        }
+        _ => Err(PrepareError::Refused(refused)),
+    }
+}
+
+/// Opens both. Where that fails because one is in use, every other reason is listed with it.
+fn open_both(
+    source: &Path,
+    target: &Path,
+    from: &LunInfo,
+    to: &LunInfo,
+    overrides: &Overrides,
+) -> Result<(OpenLun, OpenLun), PrepareError> {
+    let opened =
+        OpenLun::open(source, Role::Source).and_then(|source| Ok((source, OpenLun::open(target, Role::Target)?)));
+    match opened {
+        Ok(both) => Ok(both),
+        Err(error @ (LunError::InUse { .. } | LunError::ReadOnly { .. })) => {
+            let refused = judge(from, to, &[], None, overrides)?;
+            Err(if refused.is_empty() { error.into() } else { PrepareError::Refused(refused) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn judge(
+    source: &LunInfo,
+    target: &LunInfo,
+    signatures: &[Signature],
+    same_storage: Option<&str>,
+    overrides: &Overrides,
+) -> Result<Vec<Refused>, LunError> {
+    let (source_usage, target_usage) = (usage::read(source)?, usage::read(target)?);
+    let facts = Facts {
+        source,
+        target,
+        source_usage: &source_usage,
+        target_usage: &target_usage,
+        target_signatures: signatures,
+        same_storage,
+    };
+    Ok(safety::verdict(&facts, overrides).into_iter().map(Refused::Safety).collect())
+}
+
+/// What stands in the slots of a target.
+struct Slots {
+    choice: Choice,
+    are_blank: bool,
+}
+
+fn look_at_slots(source: &LunInfo, target: &OpenLun) -> Result<Slots, PrepareError> {
+    if plan::layout(source, &target.info).is_none() {
+        return Ok(Slots { choice: Choice::None, are_blank: true });
+    }
+    let expected = plan::expected(source, &target.info);
+    let [a, b] = slot_views(target, Some(&expected))?;
+    let are_blank = a == SlotView::Blank && b == SlotView::Blank;
+    Ok(Slots { choice: choose(a, b), are_blank })
+}
+
+/// Reads and judges both slots of an open LUN.
+///
+/// # Errors
+/// Where a slot can't be read, or the LUN is too small for any.
+pub fn slot_views(
+    lun: &OpenLun,
+    expected: Option<&crate::checkpoint::slots::Expected>,
+) -> Result<[SlotView; 2], PrepareError> {
+    let capacity = lun.info.capacity;
+    let raw = run_on_ring(8, async {
+        let io = UringLun::new(lun.file(), false).map_err(PrepareError::Ring)?;
+        Ok::<_, PrepareError>(read_slots(&io, AreaSpec::V1, capacity, lun.info.logical_block).await?)
+    })?;
+    let mut views = Vec::new();
+    for (raw, slot) in raw.iter().zip(SlotId::BOTH) {
+        let at: Bytes = AreaSpec::V1.slot(capacity, slot).map_err(StoreError::Layout)?.start;
+        views.push(inspect(raw, slot, at, expected));
+    }
+    Ok(<[SlotView; 2]>::try_from(views).expect("two slots"))
+}
+
+/// Seconds since 1970.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -138,8 +138,7 @@ pub fn verify_copied(
     // Before the bulk: copied by an earlier run. After it: the overlay range.
     let mut rest = vec![Span::new(whole.start, bulk.start), Span::new(bulk.end, whole.end)];
     rest.extend(&suspects);
-    let mut verified =
-        compare(&prepared.source, &prepared.target, &rest, prepared.plan.sizing, controls, progress)?;
+    let mut verified = compare(&prepared.source, &prepared.target, &rest, prepared.plan.sizing, controls, progress)?;
     verified.by_digest_bytes = bulk.len();
     verified.interrupted |= interrupted;
     if verified.differing_bytes == Bytes::ZERO && !suspects.is_empty() && !verified.interrupted {

@@ -49,6 +49,10 @@ impl OpenLun {
         if info.direct_io == Some(false) {
             return Err(LunError::NoDirectIo { path: path.into(), source: None });
         }
+        // The kernel opens a read-only block device for writing without a word; only the first write fails.
+        if role == Role::Target && is_block && info.read_only {
+            return Err(read_only(path, Errno::ROFS.into()));
+        }
         Ok(Self { info, lock, file })
     }
 
@@ -84,12 +88,14 @@ fn open_error(path: &Path, role: Role, access: &'static str, err: Errno) -> LunE
             let mend = "its file system is mounted read-only; remount it writable, or choose another target";
             LunError::ReadOnly { path: path.into(), mend, source }
         }
-        Errno::ACCESS | Errno::PERM if role == Role::Target && is_read_only(path) => {
-            let mend = "make it writable (`blockdev --setrw DEV`, `chmod u+w FILE`), or choose another target";
-            LunError::ReadOnly { path: path.into(), mend, source }
-        }
+        Errno::ACCESS | Errno::PERM if role == Role::Target && is_read_only(path) => read_only(path, source),
         _ => LunError::Open { path: path.into(), access, source },
     }
+}
+
+fn read_only(path: &Path, source: io::Error) -> LunError {
+    let mend = "make it writable (`blockdev --setrw DEV`, `chmod u+w FILE`), or choose another target";
+    LunError::ReadOnly { path: path.into(), mend, source }
 }
 
 /// Whether a look without a lock finds it read-only.

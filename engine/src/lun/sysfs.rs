@@ -211,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_that_is_missing_or_fails_is_an_error_and_never_an_empty_answer() {
+        let run = |program| output(Command::new(program), Path::new("/dev/a"), "wipefs", "util-linux", "wipefs /dev/a");
+        let missing = run("/nowhere/wipefs").unwrap_err();
+        assert!(matches!(missing, LunError::ToolMissing { tool: "wipefs", .. }), "{missing}");
+        let failed = run("false").unwrap_err();
+        assert!(matches!(failed, LunError::ToolFailed { .. }), "{failed}");
+        assert!(failed.to_string().contains("wipefs /dev/a"), "{failed}");
+    }
+
+    #[test]
     fn device_numbers_are_read() {
         assert_eq!(device_number(" 259:0\n"), Some((259, 0)));
         assert_eq!(device_number("259"), None);

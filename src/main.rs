@@ -1,3 +1,46 @@
-//! The `lunferry` command: parses, wires the rooms together, and turns outcomes into exit codes.
+//! The `lunferry` command: parses, wires the rooms together, and turns outcomes into exit codes. It decides nothing about data.
+//!
+//! ```text
+//!   cli         the flags, defined once: parser, help and shell completions come from here
+//!   copy, verify, checkpoint, lun
+//!               one file a verb: an options struct in, an exit code out
+//!   exit        exit codes, and the one place where errors become one
+//!   output      stdout and stderr that may be closed at any time; logs that do not break the bar
+//!   progress/   the bar, the lines, and the rate behind both
+//!   stop        Ctrl-C
+//! ```
 
-fn main() {}
+mod checkpoint;
+mod cli;
+mod copy;
+mod exit;
+mod lun;
+mod output;
+mod progress;
+mod stop;
+mod summary;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{CheckpointVerb, Cli, LunVerb, Verb};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::start_logging(cli.log_format, cli.verbose);
+    let exit = match &cli.verb {
+        Verb::Copy(args) => copy::run(args, &cli),
+        Verb::Verify(args) => verify::run(args, &cli),
+        Verb::Checkpoint(CheckpointVerb::Show(args)) => checkpoint::show(args, &cli),
+        Verb::Checkpoint(CheckpointVerb::Erase(args)) => checkpoint::erase(args, &cli),
+        Verb::Lun(LunVerb::List) => lun::list(&cli),
+        Verb::Lun(LunVerb::Show(args)) => lun::show(args, &cli),
+        Verb::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "lunferry", &mut output::Stdout);
+            exit::Exit::Done
+        }
+    };
+    ExitCode::from(exit)
+}

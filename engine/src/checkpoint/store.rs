@@ -118,12 +118,12 @@ impl<'a, L: LunIo> Store<'a, L> {
         self.write(self.next.other(), record).await
     }
 
-    /// Overwrites both slots with zeroes: what stands there belongs to no copy any more. The older or broken one first.
+    /// Overwrites `slots` with zeroes: what stands there belongs to no copy any more.
     ///
     /// # Errors
     /// As [`Store::write_watermark`].
-    pub async fn erase(&mut self) -> Result<(), StoreError> {
-        for slot in [self.next, self.next.other()] {
+    pub async fn erase(&mut self, slots: &[SlotId]) -> Result<(), StoreError> {
+        for &slot in slots {
             self.put(slot, vec![0; self.block.as_len()]).await?;
         }
         Ok(())

@@ -48,7 +48,7 @@ impl Controls {
 /// How far a copy is, for whoever shows it. Counters only rise within a run.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Everything below this is done.
+    /// The watermark of the last checkpoint that was begun.
     pub watermark: AtomicU64,
     /// Bytes of data written to the target.
     pub copied: AtomicU64,

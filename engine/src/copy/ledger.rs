@@ -60,7 +60,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     /// The store's.
     pub async fn define(&mut self, slots_are_blank: bool) -> Result<(), StoreError> {
         if !slots_are_blank {
-            self.store.erase().await?;
+            self.store.erase(&SlotId::BOTH).await?;
         }
         self.enter(State::Defined, Bytes::ZERO).await
     }
@@ -144,6 +144,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         let now = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let (before, run) = (&self.before, &self.progress);
         self.record.watermark = watermark;
+        self.progress.watermark.store(watermark.0, Ordering::Relaxed);
         self.record.written_at_unix_s = (self.unix_now)();
         self.record.counters = Counters {
             copied_bytes: before.copied_bytes + Bytes(now(&run.copied)),

@@ -1,0 +1,168 @@
+//! Every verb and flag of the command line, defined once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lunferry_engine::units::{Bytes, BytesPerSecond};
+
+/// Moves the contents of block LUNs, safely and at device speed.
+#[derive(Parser, Debug)]
+#[command(name = "lunferry", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Print one JSON document on stdout instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// How log lines on stderr look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Log more: once for state changes and checkpoints, twice for everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong use; 3 refused by a safety check; 4 the lock is held elsewhere, or \
+this host was fenced; 5 the compare found differences; 6 interrupted, and can be resumed.";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Copy SOURCE onto TARGET: lock, copy with checkpoints on the target, resume, verify
+    Copy(CopyArgs),
+    /// Compare SOURCE with TARGET and list the ranges that differ
+    Verify(VerifyArgs),
+    /// Look at, or remove, the checkpoint on a target
+    #[command(subcommand)]
+    Checkpoint(CheckpointVerb),
+    /// Look at LUNs: identity, limits, users, signatures
+    #[command(subcommand)]
+    Lun(LunVerb),
+    /// Print a shell's completion script
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `lunferry copy`.
+#[derive(Args, Debug)]
+pub struct CopyArgs {
+    /// The block device or file to read
+    pub source: PathBuf,
+    /// The block device or file to overwrite
+    pub target: PathBuf,
+    /// Go on from the checkpoint on the target
+    #[arg(long)]
+    pub resume: bool,
+    /// After copying, read the target again and compare it with the digests taken while copying
+    #[arg(long)]
+    pub verify: bool,
+    /// Copy no faster than this, such as 200MiB/s
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<BytesPerSecond>,
+    /// Bytes of one read and one write [default: 512KiB, or what the LUNs ask for]
+    #[arg(long, value_name = "SIZE")]
+    pub extent: Option<Bytes>,
+    /// Extents in flight for each worker [default: 8 MiB of them]
+    #[arg(long, value_name = "N")]
+    pub depth: Option<usize>,
+    /// Threads, each with a ring of its own [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// What becomes of zeroes
+    #[arg(long, value_enum, default_value_t = Zeroes::Auto)]
+    pub zeroes: Zeroes,
+    /// Your word that all of the target reads as zeroes now: zeroes are then skipped
+    #[arg(long)]
+    pub target_is_zero: bool,
+    /// Write zeroes where the source can't be read, instead of leaving the target as it is there
+    #[arg(long)]
+    pub fill_unreadable: bool,
+    /// Overwrite a signature of this type on the target, such as ext4 or gpt; may be given again
+    #[arg(long, value_name = "TYPE")]
+    pub overwrite_signature: Vec<String>,
+    /// Make the target, a regular file of the source's size, where it does not exist
+    #[arg(long)]
+    pub create: bool,
+    /// Write a checkpoint after this much
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub checkpoint_every: Bytes,
+    /// Write a checkpoint after this many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub checkpoint_interval_ms: u64,
+}
+
+/// What becomes of zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Zeroes {
+    /// Skipped where the target is known to read zeroes, else punched where it can, else written
+    Auto,
+    /// Skipped; only on a target that is known to read zeroes
+    Skip,
+    /// Punched: write-zeroes, unmapping where the target can
+    Punch,
+    /// Written like data
+    Write,
+}
+
+/// `lunferry verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// One LUN
+    pub source: PathBuf,
+    /// The other; it may be larger
+    pub target: PathBuf,
+    /// Read no faster than this from each side, such as 200MiB/s
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<BytesPerSecond>,
+}
+
+/// `lunferry checkpoint`.
+#[derive(Subcommand, Debug)]
+pub enum CheckpointVerb {
+    /// Show what stands in both slots of a target
+    Show(DeviceArgs),
+    /// Remove the checkpoint from a target; the copy can't be resumed after that
+    Erase(EraseArgs),
+}
+
+/// `lunferry lun`.
+#[derive(Subcommand, Debug)]
+pub enum LunVerb {
+    /// List this host's block devices
+    List,
+    /// Show one LUN, and whether a copy may overwrite it
+    Show(DeviceArgs),
+}
+
+/// One device.
+#[derive(Args, Debug)]
+pub struct DeviceArgs {
+    /// A block device or a regular file
+    pub device: PathBuf,
+}
+
+/// `lunferry checkpoint erase`.
+#[derive(Args, Debug)]
+pub struct EraseArgs {
+    /// The target
+    pub device: PathBuf,
+    /// Erase also what is damaged, of a later format, or about another LUN; it may be somebody's data
+    #[arg(long)]
+    pub force: bool,
+}

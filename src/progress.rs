@@ -1,0 +1,140 @@
+//! Shows how far a copy is: a bar on a terminal, a line each second on a pipe, nothing with `--quiet`.
+//!
+//! Runs on a thread of its own and only reads counters; it can't slow the copy down or stop it.
+
+mod rate;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use lunferry_engine::copy::board::Progress;
+use lunferry_engine::units::Bytes;
+
+use self::rate::Rate;
+use crate::output;
+
+/// What is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Extents go to the target.
+    Copying,
+    /// The target is read again.
+    Verifying,
+}
+
+impl Phase {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Copying => "copied",
+            Self::Verifying => "verified",
+        }
+    }
+}
+
+/// A display that runs until it is dropped.
+pub struct Display {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Display {
+    /// Shows `phase` of a copy of `total` bytes, of which `before` were done in an earlier run. Nothing where `quiet`.
+    pub fn start(phase: Phase, progress: &Arc<Progress>, before: Bytes, total: Bytes, quiet: bool) -> Self {
+        if quiet {
+            return Self { stop: None, thread: None };
+        }
+        let (stop, stopped) = channel();
+        let view = View { phase, progress: Arc::clone(progress), before, total };
+        let bar = std::io::stderr().is_terminal().then(|| view.bar());
+        let tick = if bar.is_some() { Duration::from_millis(100) } else { Duration::from_secs(1) };
+        let run = move || {
+            let (started, mut rate) = (Instant::now(), Rate::default());
+            rate.sample(Duration::ZERO, view.done());
+            while stopped.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
+                rate.sample(started.elapsed(), view.done());
+                view.show(bar.as_ref(), &rate);
+            }
+            rate.sample(started.elapsed(), view.done());
+            view.show(bar.as_ref(), &rate);
+            if let Some(bar) = bar {
+                bar.finish();
+            }
+        };
+        // Without a thread there is no display, and the copy is none the worse.
+        let thread = thread::Builder::new().name("progress".into()).spawn(run).ok();
+        Self { stop: Some(stop), thread }
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct View {
+    phase: Phase,
+    progress: Arc<Progress>,
+    before: Bytes,
+    total: Bytes,
+}
+
+impl View {
+    fn done(&self) -> Bytes {
+        let p = &self.progress;
+        let counters = match self.phase {
+            Phase::Copying => vec![&p.copied, &p.zeroed, &p.skipped, &p.unreadable],
+            Phase::Verifying => vec![&p.verified],
+        };
+        let done: Bytes = counters.into_iter().map(|counter| Bytes(counter.load(Ordering::Relaxed))).sum();
+        self.total.min(self.before + done)
+    }
+
+    fn bar(&self) -> ProgressBar {
+        let style = ProgressStyle::with_template("{prefix:>9} {wide_bar} {percent:>3}% {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = output::bar().add(ProgressBar::new(self.total.0)).with_style(style);
+        bar.with_prefix(self.phase.verb())
+    }
+
+    fn show(&self, bar: Option<&ProgressBar>, rate: &Rate) {
+        let done = self.done();
+        let zeroes = self.progress.zeroed.load(Ordering::Relaxed) + self.progress.skipped.load(Ordering::Relaxed);
+        let retries = self.progress.retried.load(Ordering::Relaxed);
+        let speed = rate.rate().map_or_else(|| "-".to_owned(), |rate| rate.to_string());
+        let eta = rate.eta(self.total - done).map_or_else(|| "-".to_owned(), in_words);
+        let rest = match self.phase {
+            Phase::Copying => format!(", zeroes {}, retries {retries}", Bytes(zeroes)),
+            Phase::Verifying => String::new(),
+        };
+        match bar {
+            Some(bar) => {
+                bar.set_message(format!("{done}/{}, {speed}, ETA {eta}{rest}", self.total));
+                bar.set_position(done.0);
+            }
+            None => {
+                let percent = (u128::from(done.0) * 100).checked_div(u128::from(self.total.0)).unwrap_or(100);
+                let verb = self.phase.verb();
+                output::note(format_args!("{verb} {done} of {} ({percent} %), {speed}, ETA {eta}{rest}", self.total));
+            }
+        }
+    }
+}
+
+/// `59 s`, `4 min 10 s`, `3 h 2 min`.
+fn in_words(time: Duration) -> String {
+    let s = time.as_secs();
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    }
+}

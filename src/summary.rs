@@ -1,0 +1,279 @@
+//! What a copy came to, for people and for programs.
+
+use lunferry_engine::checkpoint::layout::LayoutKind;
+use lunferry_engine::copy::board::Progress;
+use lunferry_engine::copy::latency::LatencySummary;
+use lunferry_engine::copy::plan::KnownZero;
+use lunferry_engine::copy::prepare::Prepared;
+use lunferry_engine::copy::run::{Copied, Verified};
+use lunferry_engine::copy::session::{End, Start};
+use lunferry_engine::copy::unreadable::Unreadable;
+use lunferry_engine::copy::zeroes::ZeroMode;
+use lunferry_engine::lun::facts::{LockKind, Signature};
+use lunferry_engine::units::{Bytes, BytesPerSecond};
+use nix::sys::resource::{UsageWho, getrusage};
+use serde::Serialize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::exit::Exit;
+use crate::output;
+
+/// The summary of one run of `lunferry copy`. `docs/json.md` describes it.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    result: &'static str,
+    exit_code: u8,
+    source: String,
+    source_identity: String,
+    target: String,
+    target_identity: String,
+    migration: Option<String>,
+    vehicle: &'static str,
+    lock: Lock,
+    bytes_total: Bytes,
+    resumed_from_bytes: Option<Bytes>,
+    watermark_bytes: Bytes,
+    bytes_copied: Bytes,
+    bytes_zeroed: Bytes,
+    bytes_skipped: Bytes,
+    bytes_unreadable: Bytes,
+    bytes_unreadable_before: Bytes,
+    zeroes: Zeroed,
+    retries: u64,
+    seconds: f64,
+    mb_per_s: f64,
+    read_latency_us: LatencySummary,
+    write_latency_us: LatencySummary,
+    checkpoints: u64,
+    checkpoint_layout: Option<LayoutKind>,
+    extent_bytes: Bytes,
+    depth: usize,
+    workers: usize,
+    buffer_bytes: Bytes,
+    peak_memory_bytes: Bytes,
+    unreadable: Vec<Unreadable>,
+    overridden_signatures: Vec<Signature>,
+    verify: Option<Verified>,
+}
+
+#[derive(Debug, Serialize)]
+struct Lock {
+    source: LockKind,
+    target: LockKind,
+    /// Whether it keeps other hosts away too. Only a reservation on the LUN does.
+    stops_other_hosts: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Zeroed {
+    mode: ZeroMode,
+    /// Whether a punch that turned out not to work was replaced by writing.
+    fell_back: bool,
+    known_zero: Option<KnownZero>,
+}
+
+impl Summary {
+    /// The summary of a run that took `took`.
+    pub fn new(
+        prepared: &Prepared,
+        copied: &Copied,
+        verified: Option<Verified>,
+        progress: &Progress,
+        took: Duration,
+    ) -> Self {
+        let plan = &prepared.plan;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (read, write) = copied.latencies.summary();
+        let record = plan.checkpoints.as_ref().map(|checkpoints| &checkpoints.record);
+        let resumed = plan.checkpoints.as_ref().filter(|c| matches!(c.start, Start::Resume { .. }));
+        let before = resumed.map_or(Bytes::ZERO, |c| c.record.counters.unreadable_bytes);
+        let [copied_bytes, zeroed, skipped, unreadable] =
+            [&progress.copied, &progress.zeroed, &progress.skipped, &progress.unreadable].map(|c| Bytes(count(c)));
+        let total = prepared.source.info.capacity;
+        let mut summary = Self {
+            result: "complete",
+            exit_code: 0,
+            source: prepared.source.info.path.display().to_string(),
+            source_identity: prepared.source.info.identity.to_string(),
+            target: prepared.target.info.path.display().to_string(),
+            target_identity: prepared.target.info.identity.to_string(),
+            migration: record.map(|record| record.migration.to_string()),
+            vehicle: "uring",
+            lock: Lock { source: prepared.source.lock, target: prepared.target.lock, stops_other_hosts: false },
+            bytes_total: total,
+            resumed_from_bytes: resumed.map(|_| plan.bulk.start),
+            watermark_bytes: match copied.end {
+                End::Complete => total,
+                End::Interrupted(watermark) => watermark,
+            },
+            bytes_copied: copied_bytes,
+            bytes_zeroed: zeroed,
+            bytes_skipped: skipped,
+            bytes_unreadable: unreadable,
+            bytes_unreadable_before: before,
+            zeroes: Zeroed {
+                mode: copied.zeroes,
+                fell_back: copied.zeroes != plan.zeroes,
+                known_zero: plan.known_zero,
+            },
+            retries: count(&progress.retried),
+            seconds: took.as_secs_f64(),
+            mb_per_s: megabytes_per_second(copied_bytes + zeroed + skipped, took),
+            read_latency_us: read,
+            write_latency_us: write,
+            checkpoints: count(&progress.checkpoints),
+            checkpoint_layout: record.map(|record| record.layout.kind()),
+            extent_bytes: plan.sizing.extent,
+            depth: plan.sizing.depth,
+            workers: plan.sizing.workers,
+            buffer_bytes: plan.buffer_memory(),
+            peak_memory_bytes: peak_memory(),
+            unreadable: copied.unreadable.clone(),
+            overridden_signatures: prepared.overridden.clone(),
+            verify: verified,
+        };
+        (summary.result, summary.exit_code) = summary.outcome(copied.end);
+        summary
+    }
+
+    fn outcome(&self, end: End) -> (&'static str, u8) {
+        let verify_stopped = self.verify.as_ref().is_some_and(|verify| verify.interrupted);
+        let differs = self.verify.as_ref().is_some_and(|verify| verify.differing_bytes > Bytes::ZERO);
+        let (result, exit) = if differs {
+            ("differs", Exit::Differs)
+        } else if matches!(end, End::Interrupted(_)) || verify_stopped {
+            ("interrupted", Exit::Interrupted)
+        } else if self.bytes_unreadable + self.bytes_unreadable_before > Bytes::ZERO {
+            ("complete_but_unreadable", Exit::Failed)
+        } else {
+            ("complete", Exit::Done)
+        };
+        (result, exit as u8)
+    }
+
+    /// The exit code of the run.
+    pub fn exit(&self) -> Exit {
+        match self.result {
+            "complete" => Exit::Done,
+            "differs" => Exit::Differs,
+            "interrupted" => Exit::Interrupted,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Shows it to a person.
+    pub fn show(&self) {
+        output::line(format_args!("{} -> {}: {}", self.source, self.target, self.result.replace('_', " ")));
+        if let Some(from) = self.resumed_from_bytes {
+            output::line(format_args!("  resumed      from {from} of {}", self.bytes_total));
+        }
+        output::line(format_args!(
+            "  copied       {} of data in {:.2} s, {} in all ({})",
+            self.bytes_copied,
+            self.seconds,
+            self.bytes_copied + self.bytes_zeroed + self.bytes_skipped,
+            BytesPerSecond(per_second(self.bytes_copied + self.bytes_zeroed + self.bytes_skipped, self.seconds)),
+        ));
+        output::line(format_args!("  zeroes       {}", self.zeroes_in_words()));
+        for (name, latency) in [("reads", &self.read_latency_us), ("writes", &self.write_latency_us)] {
+            let LatencySummary { count, p50, p99, p999, max } = latency;
+            output::line(format_args!(
+                "  {name:<12} {count}; p50 {p50} us, p99 {p99} us, p99.9 {p999} us, max {max} us"
+            ));
+        }
+        let layout = match self.checkpoint_layout {
+            Some(LayoutKind::PastEnd) => "past the source's end",
+            Some(LayoutKind::Overlay) => "over the target's last bytes, gone when complete",
+            None => "none: the target is too small for them",
+        };
+        output::line(format_args!("  checkpoints  {} ({layout})", self.checkpoints));
+        output::line(format_args!(
+            "  ran          vehicle {}, lock {} on the source and {} on the target (neither stops another host)",
+            self.vehicle, self.lock.source, self.lock.target
+        ));
+        output::line(format_args!(
+            "  memory       {} of buffers ({} x {} x {}), {} at the peak",
+            self.buffer_bytes, self.workers, self.depth, self.extent_bytes, self.peak_memory_bytes
+        ));
+        if self.retries > 0 {
+            output::line(format_args!("  retried      {} requests", self.retries));
+        }
+        for signature in &self.overridden_signatures {
+            output::line(format_args!(
+                "  overridden   signature {} at byte {}",
+                signature.kind,
+                signature.offset.get()
+            ));
+        }
+        self.show_unreadable();
+        if let Some(verify) = &self.verify {
+            show_verify(verify);
+        }
+        if self.result == "interrupted" {
+            output::line(format_args!("  go on with   --resume, from {}", self.watermark_bytes));
+        }
+    }
+
+    fn zeroes_in_words(&self) -> String {
+        let known = match self.zeroes.known_zero {
+            Some(KnownZero::Operator) => "; known by --target-is-zero",
+            Some(KnownZero::AllHole) => "; known because the file had no data",
+            Some(KnownZero::Checkpoint) => "; known by the checkpoint",
+            None => "",
+        };
+        let fell_back = if self.zeroes.fell_back { ", because the target refused to punch" } else { "" };
+        let amount = self.bytes_zeroed + self.bytes_skipped;
+        format!("{amount} {}{fell_back}{known}", self.zeroes.mode)
+    }
+
+    fn show_unreadable(&self) {
+        for Unreadable { span, lba, blocks, errno } in &self.unreadable {
+            output::line(format_args!("  unreadable   {lba}, {blocks} blocks ({span}), errno {errno}"));
+        }
+        if self.bytes_unreadable_before > Bytes::ZERO {
+            let before = self.bytes_unreadable_before;
+            output::line(format_args!("  unreadable   {before} in an earlier run, listed there"));
+        }
+    }
+}
+
+/// Shows what a verify found.
+pub fn show_verify(verify: &Verified) {
+    let how = format!("{} by digest, {} by reading both sides", verify.by_digest_bytes, verify.by_reading_bytes);
+    if verify.interrupted {
+        output::line(format_args!("  verify       interrupted ({how})"));
+    } else if verify.is_equal() {
+        output::line(format_args!("  verify       equal ({how})"));
+    } else {
+        output::line(format_args!("  verify       {} in blocks that differ ({how})", verify.differing_bytes));
+    }
+    for difference in &verify.differences {
+        output::line(format_args!(
+            "  differs      {}, {} blocks ({})",
+            difference.lba, difference.blocks, difference.span
+        ));
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a rate to show; 53 bits are more than enough")]
+fn megabytes_per_second(bytes: Bytes, took: Duration) -> f64 {
+    let seconds = took.as_secs_f64();
+    if seconds > 0.0 { bytes.0 as f64 / 1e6 / seconds } else { 0.0 }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate to show; 53 bits are more than enough"
+)]
+fn per_second(bytes: Bytes, seconds: f64) -> u64 {
+    if seconds > 0.0 { (bytes.0 as f64 / seconds) as u64 } else { 0 }
+}
+
+/// The most memory that the process has had resident (getrusage(2), `ru_maxrss`, in KiB on Linux).
+fn peak_memory() -> Bytes {
+    let kib = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss());
+    Bytes::kib(u64::try_from(kib).unwrap_or(0))
+}

@@ -1,0 +1,114 @@
+//! `lunferry verify`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lunferry_engine::checkpoint::slots::{Choice, choose};
+use lunferry_engine::copy::board::{Controls, Progress};
+use lunferry_engine::copy::plan;
+use lunferry_engine::copy::prepare::slot_views;
+use lunferry_engine::copy::run::{Verified, compare};
+use lunferry_engine::lun::facts::Role;
+use lunferry_engine::lun::open::OpenLun;
+use lunferry_engine::lun::sizing;
+use lunferry_engine::units::{Bytes, Span};
+use serde_json::json;
+
+use crate::cli::{Cli, VerifyArgs};
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::progress::{Display, Phase};
+use crate::stop;
+use crate::summary::show_verify;
+
+/// Compares.
+pub fn run(args: &VerifyArgs, cli: &Cli) -> Exit {
+    match try_run(args, cli) {
+        Ok(exit) => exit,
+        Err(failure) => failure.show(cli),
+    }
+}
+
+fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
+    let source = OpenLun::open(&args.source, Role::Source)?;
+    let target = OpenLun::open(&args.target, Role::Source)?;
+    check_sizes(&source, &target)?;
+    warn_of_unfinished_copy(&source, &target);
+    let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
+    controls.set_rate(args.limit);
+    stop::on_signals(&controls).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
+    let whole = Span::new(Bytes::ZERO, source.info.capacity);
+    let sizing = sizing::defaults(&source.info, &target.info);
+    let started = Instant::now();
+    let verified = {
+        let _display = Display::start(Phase::Verifying, &progress, Bytes::ZERO, whole.len(), cli.quiet);
+        compare(&source, &target, &[whole], sizing, &controls, &progress)?
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let (result, exit) = outcome(&verified);
+    if cli.json {
+        output::json(&json!({
+            "result": result,
+            "exit_code": exit as u8,
+            "source": source.info.path,
+            "target": target.info.path,
+            "bytes_total": whole.len(),
+            "seconds": seconds,
+            "verify": verified,
+        }));
+    } else if !cli.quiet {
+        output::line(format_args!("{} and {}: {result}", source.info.path.display(), target.info.path.display()));
+        output::line(format_args!("  compared     {} in {seconds:.2} s", verified.by_reading_bytes));
+        show_verify(&verified);
+    }
+    Ok(exit)
+}
+
+fn outcome(verified: &Verified) -> (&'static str, Exit) {
+    if verified.differing_bytes > Bytes::ZERO {
+        ("differs", Exit::Differs)
+    } else if verified.interrupted {
+        ("interrupted", Exit::Interrupted)
+    } else {
+        ("equal", Exit::Done)
+    }
+}
+
+fn check_sizes(source: &OpenLun, target: &OpenLun) -> Result<(), Failure> {
+    let (from, to) = (&source.info, &target.info);
+    if to.capacity < from.capacity {
+        let message = format!(
+            "{} has {} bytes, less than the {} of {}: it can't hold a copy; give the smaller one first",
+            to.path.display(),
+            to.capacity.get(),
+            from.capacity.get(),
+            from.path.display()
+        );
+        return Err(Failure::new(Exit::Refused, "target_too_small", message));
+    }
+    if !from.capacity.is_multiple_of(to.logical_block) {
+        let message = format!(
+            "{} has {} bytes, which is no multiple of the {}-byte blocks of {}: its end can't be compared there",
+            from.path.display(),
+            from.capacity.get(),
+            to.logical_block.get(),
+            to.path.display()
+        );
+        return Err(Failure::new(Exit::Refused, "block_size", message));
+    }
+    Ok(())
+}
+
+/// A difference on a target whose copy is not finished is no surprise.
+fn warn_of_unfinished_copy(source: &OpenLun, target: &OpenLun) {
+    let expected = plan::expected(&source.info, &target.info);
+    if let Ok([a, b]) = slot_views(target, Some(&expected))
+        && let Choice::Use { record, .. } = choose(a, b)
+        && record.watermark < record.layout.source_len()
+    {
+        tracing::warn!(
+            watermark = record.watermark.get(),
+            "the target holds an unfinished copy of this source; `lunferry copy --resume` finishes it"
+        );
+    }
+}

@@ -123,10 +123,17 @@ impl View {
             None => {
                 let percent = (u128::from(done.0) * 100).checked_div(u128::from(self.total.0)).unwrap_or(100);
                 let verb = self.phase.verb();
-                output::note(format_args!("{verb} {done} of {} ({percent} %), {speed}, ETA {eta}{rest}", self.total));
+                let (done, total) = (in_mib(done), in_mib(self.total));
+                output::note(format_args!("{verb} {done} of {total} ({percent} %), {speed}, ETA {eta}{rest}"));
             }
         }
     }
+}
+
+/// `1024.5 MiB`, whatever the size: a script that follows the lines need not know other units.
+fn in_mib(bytes: Bytes) -> String {
+    let tenths = (u128::from(bytes.0) * 10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 /// `59 s`, `4 min 10 s`, `3 h 2 min`.

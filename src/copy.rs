@@ -21,7 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
 use crate::stop;
-use crate::summary::Summary;
+use crate::summary::{Summary, cpu_time};
 
 /// Copies.
 pub fn run(args: &CopyArgs, cli: &Cli) -> Exit {
@@ -48,14 +48,14 @@ fn try_run(args: &CopyArgs, cli: &Cli) -> Result<Exit, Failure> {
     if prepared.plan.already_complete {
         return already_complete(args, cli, &prepared, &controls, &progress);
     }
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_time());
     let quiet = cli.quiet;
     let copied = {
         let (before, total) = (prepared.plan.bulk.start, prepared.source.info.capacity);
         let _display = Display::start(Phase::Copying, &progress, before, total, quiet);
         copy(&prepared, &controls, &progress)?
     };
-    let took = started.elapsed();
+    let took = (started.elapsed(), cpu_time().saturating_sub(cpu));
     let verified = verify(args, &prepared, &copied, &controls, &progress, quiet)?;
     let summary = Summary::new(&prepared, &copied, verified, &progress, took);
     if cli.json {

@@ -12,6 +12,7 @@ use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lun::facts::{LockKind, Signature};
 use lunferry_engine::units::{Bytes, BytesPerSecond};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub struct Summary {
     zeroes: Zeroed,
     retries: u64,
     seconds: f64,
+    cpu_seconds: f64,
     mb_per_s: f64,
     read_latency_us: LatencySummary,
     write_latency_us: LatencySummary,
@@ -74,13 +76,13 @@ struct Zeroed {
 }
 
 impl Summary {
-    /// The summary of a run that took `took`.
+    /// The summary of a run whose copying, without the verify, took this much of time and of the processors.
     pub fn new(
         prepared: &Prepared,
         copied: &Copied,
         verified: Option<Verified>,
         progress: &Progress,
-        took: Duration,
+        (took, cpu): (Duration, Duration),
     ) -> Self {
         let plan = &prepared.plan;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -119,6 +121,7 @@ impl Summary {
             },
             retries: count(&progress.retried),
             seconds: took.as_secs_f64(),
+            cpu_seconds: cpu.as_secs_f64(),
             mb_per_s: megabytes_per_second(copied_bytes + zeroed + skipped, took),
             read_latency_us: read,
             write_latency_us: write,
@@ -175,6 +178,8 @@ impl Summary {
             self.bytes_copied + self.bytes_zeroed + self.bytes_skipped,
             BytesPerSecond(per_second(self.bytes_copied + self.bytes_zeroed + self.bytes_skipped, self.seconds)),
         ));
+        let cpu = 100.0 * self.cpu_seconds / self.seconds.max(1e-9);
+        output::line(format_args!("  processors   {:.2} s, {cpu:.0} % of one", self.cpu_seconds));
         output::line(format_args!("  zeroes       {}", self.zeroes_in_words()));
         for (name, latency) in [("reads", &self.read_latency_us), ("writes", &self.write_latency_us)] {
             let LatencySummary { count, p50, p99, p999, max } = latency;
@@ -270,6 +275,14 @@ fn megabytes_per_second(bytes: Bytes, took: Duration) -> f64 {
 )]
 fn per_second(bytes: Bytes, seconds: f64) -> u64 {
     if seconds > 0.0 { (bytes.0 as f64 / seconds) as u64 } else { 0 }
+}
+
+/// Processor time of this process so far, user and system.
+pub fn cpu_time() -> Duration {
+    getrusage(UsageWho::RUSAGE_SELF).map_or(Duration::ZERO, |usage| {
+        let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
+        Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
+    })
 }
 
 /// The most memory that the process has had resident (getrusage(2), `ru_maxrss`, in KiB on Linux).

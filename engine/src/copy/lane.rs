@@ -148,8 +148,15 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             }
             self.digest(span.start, || contribution(span.start, data));
         }
-        let skip = if self.state.fill_unreadable { &[][..] } else { &bad };
-        let parts = without(parts_to_write(&buf.as_ref()[..len], self.state.zero_mode.get()), skip);
+        let skip = if self.state.fill_unreadable {
+            Vec::new()
+        } else {
+            match self.left_out(buf.as_mut(), bad, span.start).await {
+                Ok(skip) => skip,
+                Err(error) => return (Err(error), buf),
+            }
+        };
+        let parts = without(parts_to_write(&buf.as_ref()[..len], self.state.zero_mode.get()), &skip);
         let mut written = Bytes::ZERO;
         for part in parts {
             written += Bytes::from(part.len());
@@ -163,6 +170,36 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         Progress::add(&self.state.progress.copied, written);
         Progress::add(&self.state.progress.skipped, span.len() - written - lost);
         (Ok(Landed::Done), buf)
+    }
+
+    /// What of the unreadable parts `bad` of the extent at `base` is not written. A block of the target that is larger than
+    /// the source's can't be written in part: where it is unreadable in part, that part of `data` becomes what the target
+    /// holds there, and the block is written whole.
+    async fn left_out(
+        &self,
+        data: &mut [u8],
+        bad: Vec<Range<usize>>,
+        base: Bytes,
+    ) -> Result<Vec<Range<usize>>, CopyError> {
+        let block = self.state.target_block.as_len();
+        let mut whole = Vec::new();
+        for part in bad {
+            let start = part.start.next_multiple_of(block);
+            let inner = start..start.max(part.end - part.end % block);
+            let edges = [part.start..inner.start.min(part.end), inner.end..part.end];
+            for edge in edges.into_iter().filter(|edge| !edge.is_empty()) {
+                let from = edge.start - edge.start % block;
+                let span = Span::at(base + Bytes::from(from), self.state.target_block);
+                let old = self.target.read_block(span.start, block).await;
+                let failed = |error| CopyError::of_request("reading", Side::Target, span, span.len(), error);
+                let kept = &old.map_err(failed)?[edge.start - from..edge.end - from];
+                data[edge].copy_from_slice(kept);
+            }
+            if inner.start < inner.end {
+                whole.push(inner);
+            }
+        }
+        Ok(whole)
     }
 
     /// `span` is zeroes on the source, read or known.
@@ -259,7 +296,10 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                     self.state.progress.retried.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Some((at, errno))) => {
-                    bad.push(at..end);
+                    match bad.last_mut() {
+                        Some(last) if last.end == at => last.end = end,
+                        _ => bad.push(at..end),
+                    }
                     if let Err(error) = self.give_up(span.start, at..end, errno) {
                         return (Err(error), buf);
                     }

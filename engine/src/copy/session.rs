@@ -196,7 +196,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         let mut heads = [Vec::new(), Vec::new()];
         for (kept, slot) in heads.iter_mut().zip(SlotId::BOTH) {
             let (head, rest) = (layout.slot_head(slot, block), layout.slot_rest(slot, block));
-            let data = self.read_for_slot(layout.slot_source_part(slot)).await?;
+            let data = self.read_for_slot(layout.slot_source_part(slot), head.len()).await?;
             if !rest.is_empty() {
                 let part = data[head.len().as_len()..].to_vec();
                 let failed =
@@ -210,9 +210,10 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         Ok(End::Complete)
     }
 
-    /// What the source holds in `span`, a slot's granule or less. Blocks that can't be read are listed and become zeroes
-    /// here whatever the options say: the record that stands in their place must go.
-    async fn read_for_slot(&self, span: Span) -> Result<Vec<u8>, CopyError> {
+    /// What the source holds in `span`, a slot's granule or less. Blocks that can't be read are listed. They keep what the
+    /// target holds, or become zeroes where the options say so; in the first `head` bytes they become zeroes always,
+    /// since the record that stands in their place must go.
+    async fn read_for_slot(&self, span: Span, head: Bytes) -> Result<Vec<u8>, CopyError> {
         let block = self.state.source_block;
         let len = span.len().as_len();
         if span.is_empty() {
@@ -226,18 +227,33 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             let at = span.start + Bytes(i as u64 * block.0);
             match self.source.read_block(at, part.len()).await {
                 Ok(read) => part.copy_from_slice(&read),
-                Err(error) => self.list_as_unreadable(Span::at(at, block), error)?,
+                Err(error) => {
+                    self.list_as_unreadable(Span::at(at, block), error)?;
+                    if at >= span.start + head && !self.state.fill_unreadable {
+                        part.copy_from_slice(&self.old_bytes(Span::at(at, block)).await?);
+                    }
+                }
             }
         }
         Ok(data)
     }
+    /// What the target holds in `span`, which is on the borders of the source's blocks, not of the target's.
+    async fn old_bytes(&self, span: Span) -> Result<Vec<u8>, CopyError> {
+        let block = self.state.target_block;
+        let around = Span::new(span.start.align_down(block), span.end.align_up(block));
+        let read = self.target.read_block(around.start, around.len().as_len()).await;
+        let old = read.map_err(|error| CopyError::of_request("reading", Side::Target, around, block, error))?;
+        let from = (span.start - around.start).as_len();
+        Ok(old[from..from + span.len().as_len()].to_vec())
+    }
+
 
     fn list_as_unreadable(&self, span: Span, error: io::Error) -> Result<(), CopyError> {
         let block = self.state.source_block;
         if categorise(&error) != Category::Medium {
             return Err(CopyError::of_request("reading", Side::Source, span, block, error));
         }
-        tracing::error!(%span, lba = span.start.lba(block).0, %error, "unreadable on the source; zeroes on the target");
+        tracing::error!(%span, lba = span.start.lba(block).0, %error, "unreadable on the source");
         Progress::add(&self.progress.unreadable, span.len());
         let mut list = self.state.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         list.add(span, error.raw_os_error().unwrap_or(libc::EIO));

@@ -111,7 +111,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                 Take::Finished => return buf,
                 Take::Wait => unreachable!("the board waits itself"),
                 Take::Extent(span) => (span, self.extent(buf, span).await),
-                Take::Hole(span) => (span, self.zeroes(buf, span).await),
+                Take::Hole(span) => (span, self.hole(buf, span).await),
                 Take::Punch(span) => (span, self.punch(buf, span).await),
             };
             match done {
@@ -200,6 +200,14 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             }
         }
         Ok(whole)
+    }
+
+    /// `span` is known to be zeroes. It costs nothing to read; where it is written, it keeps to the rate limit.
+    async fn hole(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
+        if self.state.zero_mode.get() == ZeroMode::Write && !self.board.pace(span.len()).await {
+            return (Ok(Landed::Stopped), buf);
+        }
+        self.zeroes(buf, span).await
     }
 
     /// `span` is zeroes on the source, read or known.

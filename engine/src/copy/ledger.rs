@@ -16,6 +16,9 @@ use crate::copy::board::{Board, Progress};
 use crate::lun::LunIo;
 use crate::units::{Bytes, Epoch};
 
+/// The least time between two looks at the clock.
+const SHORTEST_PACE: Duration = Duration::from_millis(1);
+
 /// How often a checkpoint is written: whichever comes first.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -106,8 +109,9 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     pub async fn keep(&mut self, board: &Board) {
         let mut last = Instant::now();
         loop {
-            let enough = self.record.watermark + self.pace.bytes;
-            let due = last + self.pace.time;
+            // A pace of nothing means at every move; without the lower bounds this loop would never wait.
+            let enough = Bytes(self.record.watermark.0.saturating_add(self.pace.bytes.0.max(1)));
+            let due = last + self.pace.time.max(SHORTEST_PACE);
             let over = tokio::select! {
                 biased;
                 over = board.moved_to(enough) => over,

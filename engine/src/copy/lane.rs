@@ -235,8 +235,9 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                 return self.write_zeroes(buf, span).await;
             }
             let started = Instant::now();
-            let Err(error) = self.target.punch(span).await else { break None };
+            let punched = self.target.punch(span).await;
             self.latencies.borrow_mut().write(started.elapsed());
+            let Err(error) = punched else { break None };
             attempts += 1;
             match categorise(&error) {
                 Category::Unsupported => {

@@ -202,7 +202,13 @@ impl Board {
 
     /// Whether a failure or the operator stopped this pass.
     pub fn is_stopped(&self) -> bool {
-        self.failed.load(Ordering::SeqCst) || self.controls.is_interrupted()
+        self.has_failed() || self.controls.is_interrupted()
+    }
+
+    /// Whether a failure stopped this pass. What is not on its way to the target yet stays behind then: a host that was fenced
+    /// must not write any more (design S3).
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
     }
 
     /// The watermark.
@@ -211,17 +217,18 @@ impl Board {
     }
 
     /// Waits until the watermark has reached `enough`, or until nothing is in flight and nothing more will be.
-    /// `true` for the latter.
+    /// `true` for the latter; nothing else is waited for once the pass was stopped.
     pub async fn moved_to(&self, enough: Bytes) -> bool {
         loop {
             let returned = self.returned.notified();
             let changed = self.controls.changed.notified();
             {
                 let queue = self.queue();
-                if queue.is_idle(self.is_stopped()) {
+                let stopped = self.is_stopped();
+                if queue.is_idle(stopped) {
                     return true;
                 }
-                if queue.lo() >= enough {
+                if queue.lo() >= enough && !stopped {
                     return false;
                 }
             }

@@ -112,6 +112,24 @@ pub enum CopyError {
 }
 
 impl CopyError {
+    /// Whether the storage refused this host (RESERVATION CONFLICT), be it at data or at metadata.
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Fenced { .. } => true,
+            Self::Io { source, .. }
+            | Self::Flush(source)
+            | Self::Store(
+                StoreError::Read { source, .. } | StoreError::Write { source, .. } | StoreError::Flush(source),
+            ) => categorise(source) == Category::Fenced,
+            Self::NoSpace { .. }
+            | Self::Ended { .. }
+            | Self::TooManyUnreadable(_)
+            | Self::Store(StoreError::Latched | StoreError::Layout(_))
+            | Self::Ring { .. }
+            | Self::Thread(_) => false,
+        }
+    }
+
     /// The error for a failed request, by what its errno means.
     pub fn of_request(what: &'static str, side: Side, span: Span, block: Bytes, source: io::Error) -> Self {
         let lba = span.start.lba(block);

@@ -162,8 +162,8 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             written += Bytes::from(part.len());
             let done;
             (done, buf) = self.write_all(buf, part, span.start).await;
-            if let Err(error) = done {
-                return (Err(error), buf);
+            if !matches!(done, Ok(Landed::Done)) {
+                return (done, buf);
             }
         }
         let lost: Bytes = skip.iter().map(|part| Bytes::from(part.len())).sum();
@@ -231,6 +231,9 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
     async fn punch(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
         let mut attempts = 0;
         let error = loop {
+            if self.board.has_failed() {
+                return (Ok(Landed::Stopped), buf);
+            }
             if self.state.zero_mode.get() == ZeroMode::Write {
                 return self.write_zeroes(buf, span).await;
             }
@@ -270,8 +273,8 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             let len = Bytes::from(buf.as_ref().len()).min(span.end - at);
             let done;
             (done, buf) = self.write_all(buf, 0..len.as_len(), at).await;
-            if let Err(error) = done {
-                return (Err(error), buf);
+            if !matches!(done, Ok(Landed::Done)) {
+                return (done, buf);
             }
             at += len;
         }
@@ -369,11 +372,14 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         (Ok(None), buf)
     }
 
-    /// Writes `buf[part]` to `base + part.start`, all of it.
-    async fn write_all(&self, mut buf: S::Buf, part: Range<usize>, base: Bytes) -> WithBuf<(), S::Buf> {
+    /// Writes `buf[part]` to `base + part.start`: all of it, unless the copy fails meanwhile.
+    async fn write_all(&self, mut buf: S::Buf, part: Range<usize>, base: Bytes) -> WithBuf<Landed, S::Buf> {
         let block = self.state.target_block.as_len();
         let (mut at, mut attempts) = (part.start, 0);
         while at < part.end {
+            if self.board.has_failed() {
+                return (Ok(Landed::Stopped), buf);
+            }
             let position = base + Bytes::from(at);
             let started = Instant::now();
             let written;
@@ -398,7 +404,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                 }
             }
         }
-        (Ok(()), buf)
+        (Ok(Landed::Done), buf)
     }
 
     async fn retry_after(&self, wait: std::time::Duration) {
@@ -413,7 +419,7 @@ enum Landed {
     Done,
     /// It is zeroes, and waits for its punch.
     Zero,
-    /// The copy was stopped before it was read.
+    /// The copy was stopped before it was read, or failed before it was written.
     Stopped,
 }
 

@@ -121,6 +121,10 @@ impl<'a, L: LunIo> Ledger<'a, L> {
                 return;
             }
             last = Instant::now();
+            // The session decides what is still written after a failure.
+            if board.has_failed() {
+                continue;
+            }
             if let Err(error) = self.checkpoint(board.lo()).await {
                 board.fail(error.into());
                 return;

@@ -120,8 +120,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         if let Err(error) = &end {
             // Helpers on other threads wait at the board too.
             bulk.stop();
-            let metadata_is_good =
-                !matches!(error, CopyError::Store(_) | CopyError::Flush(_) | CopyError::Fenced { .. });
+            let metadata_is_good = !matches!(error, CopyError::Store(_) | CopyError::Flush(_)) && !error.is_fenced();
             if metadata_is_good && ledger.record().state == State::Syncing {
                 match ledger.checkpoint(bulk.lo()).await {
                     Ok(()) => tracing::info!(watermark = bulk.lo().0, "a last checkpoint was written"),
@@ -237,6 +236,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         }
         Ok(data)
     }
+
     /// What the target holds in `span`, which is on the borders of the source's blocks, not of the target's.
     async fn old_bytes(&self, span: Span) -> Result<Vec<u8>, CopyError> {
         let block = self.state.target_block;
@@ -246,7 +246,6 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         let from = (span.start - around.start).as_len();
         Ok(old[from..from + span.len().as_len()].to_vec())
     }
-
 
     fn list_as_unreadable(&self, span: Span, error: io::Error) -> Result<(), CopyError> {
         let block = self.state.source_block;

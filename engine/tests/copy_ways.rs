@@ -1,5 +1,6 @@
 //! Copies of every size and shape, what becomes of zeroes, digests, and LUNs that lie: the comparison must catch each.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::single_range_in_vec_init, reason = "lists of one range are meant")]
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -447,6 +447,7 @@ fn without(parts: Vec<Range<usize>>, holes: &[Range<usize>]) -> Vec<Range<usize>
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of one range are meant")]
     use super::*;
 
     #[test]

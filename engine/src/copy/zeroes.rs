@@ -65,6 +65,7 @@ pub fn parts_to_write(extent: &[u8], mode: ZeroMode) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of one range are meant")]
     use super::*;
 
     #[test]

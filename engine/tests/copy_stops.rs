@@ -1,11 +1,13 @@
 //! Copies that are stopped: by a target that refuses, by metadata that fails, by an operator; and copies that are held back.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::single_range_in_vec_init, reason = "lists of one range are meant")]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lunferry_engine::checkpoint::layout::LayoutKind;
+use lunferry_engine::checkpoint::layout::{LayoutKind, SlotId};
+use lunferry_engine::checkpoint::record::Record;
 use lunferry_engine::checkpoint::state::State;
 use lunferry_engine::checkpoint::store::StoreError;
 use lunferry_engine::copy::board::Controls;
@@ -315,4 +317,28 @@ fn a_checkpoint_for_every_byte_is_no_hang() {
     let (ran, lun, _) = copy_to(&pair, FaultPlan::default());
     assert_eq!(ran.end.unwrap(), End::Complete);
     pair.check(&lun, "every byte");
+}
+
+#[test]
+fn a_record_that_no_copy_goes_on_from_is_refused_untouched() {
+    for pair in [small(ZeroMode::Write), overlay(ZeroMode::Write)] {
+        let bulk_end = pair.rig.layout().bulk_end();
+        for (state, watermark) in State::ALL.into_iter().flat_map(|state| [(state, Bytes(EXTENT)), (state, bulk_end)]) {
+            let record = Record { state, watermark, ..pair.rig.new_record() };
+            let lun = pair.target_lun(2);
+            let target = Faulty::new(lun.clone(), FaultPlan::default());
+            let start = Some((record, SlotId::A));
+            let ran = simulate(pair.rig.copy(&pair.source_lun(1), &target, start, &Arc::default()));
+            let at_the_end = match pair.rig.layout().kind() {
+                LayoutKind::PastEnd => State::Committed,
+                LayoutKind::Overlay => State::Finalising,
+            };
+            if state == State::Syncing || (state, watermark) == (at_the_end, bulk_end) {
+                assert_eq!(ran.end.unwrap(), End::Complete, "{state} at {watermark}");
+            } else {
+                assert!(matches!(ran.end, Err(CopyError::State { .. })), "{state} at {watermark}: {:?}", ran.end);
+                assert_eq!(target.requests(), [], "{state} at {watermark}");
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::checkpoint::state::State;
 use crate::checkpoint::store::StoreError;
 use crate::copy::retry::{Category, categorise};
 use crate::units::{Bytes, Lba, Span};
@@ -90,6 +91,18 @@ pub enum CopyError {
         "the source has more than {0} separate unreadable ranges; the copy stopped, --resume goes on from the checkpoint"
     )]
     TooManyUnreadable(usize),
+    /// The checkpoint is one that a copy can't go on from. Nothing was written.
+    #[error(
+        "the target's checkpoint says `{state}` at watermark {}, which no copy goes on from: look at it with `lunferry checkpoint \
+         show`; to copy anew, erase it and start without --resume",
+        watermark.0
+    )]
+    State {
+        /// Its state.
+        state: State,
+        /// Its watermark.
+        watermark: Bytes,
+    },
     /// The metadata area.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,6 +137,7 @@ impl CopyError {
             Self::NoSpace { .. }
             | Self::Ended { .. }
             | Self::TooManyUnreadable(_)
+            | Self::State { .. }
             | Self::Store(StoreError::Latched | StoreError::Layout(_))
             | Self::Ring { .. }
             | Self::Thread(_) => false,

@@ -109,7 +109,15 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             self.target.flush().await.map_err(CopyError::Flush)?;
             return Ok(if bulk.is_complete() { End::Complete } else { End::Interrupted(lo) });
         };
-        let layout = plan.record.layout;
+        let Record { state, watermark, layout, .. } = plan.record;
+        if !can_go_on(state, watermark, &layout) {
+            bulk.stop();
+            return Err(CopyError::State { state, watermark });
+        }
+        assert!(
+            state != State::Syncing || bulk.lo() <= watermark,
+            "the bulk pass leaves out what no checkpoint claims"
+        );
         let next = match plan.start {
             Start::Fresh { .. } => SlotId::A,
             Start::Resume { next } => next,
@@ -257,6 +265,27 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         let mut list = self.state.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         list.add(span, error.raw_os_error().unwrap_or(libc::EIO));
         Ok(())
+    }
+}
+
+/// Whether a copy starts or goes on from such a record. A commit or a last pass that follows no whole bulk pass would claim
+/// bytes that were never copied.
+fn can_go_on(state: State, watermark: Bytes, layout: &Layout) -> bool {
+    match (state, layout.kind()) {
+        (State::Defined, _) => watermark == Bytes::ZERO,
+        (State::Syncing, _) => true,
+        (State::Finalising, LayoutKind::Overlay) | (State::Committed, LayoutKind::PastEnd) => {
+            watermark >= layout.bulk_end()
+        }
+        (
+            State::Finalising
+            | State::Committed
+            | State::SourceSelected
+            | State::TargetSelected
+            | State::Suspended
+            | State::Aborted,
+            _,
+        ) => false,
     }
 }
 

@@ -19,7 +19,7 @@ use lunferry_fixtures::faults::{Failing, FaultPlan, Faulty, Op};
 use lunferry_fixtures::pair::Pair;
 use lunferry_fixtures::rig::{Ran, simulate};
 use lunferry_fixtures::sim::SimLun;
-use nix::libc::{EBADE, EIO, ENOSPC, EOPNOTSUPP};
+use nix::libc::{EAGAIN, EBADE, EIO, ENOSPC, EOPNOTSUPP};
 use tokio::time::Instant;
 
 const EXTENT: u64 = 8192;
@@ -340,5 +340,24 @@ fn a_record_that_no_copy_goes_on_from_is_refused_untouched() {
                 assert_eq!(target.requests(), [], "{state} at {watermark}");
             }
         }
+    }
+}
+
+#[test]
+fn a_block_counts_as_unreadable_once_and_only_below_the_watermark() {
+    for seed in 0..8 {
+        let pair = small(ZeroMode::Write);
+        let (bad, stuck) = (Span::at(Bytes(4 * EXTENT), Bytes(512)), Span::at(Bytes(3 * EXTENT), Bytes(512)));
+        let plan = FaultPlan { unreadable: vec![(bad, EIO)], block: 512, ..FaultPlan::default() };
+        let source = Faulty::new(pair.source_lun(seed), plan);
+        let plan = FaultPlan { unwritable: vec![(stuck, EAGAIN)], block: 512, ..FaultPlan::default() };
+        let lun = pair.target_lun(2);
+        let ran = pair.copy(&source, &Faulty::new(lun.clone(), plan));
+        assert!(ran.end.is_err() && ran.unreadable.len() == 1, "seed {seed}");
+        let record = pair.checkpoint(&lun).unwrap();
+        assert_eq!((record.watermark, record.counters.unreadable_bytes), (stuck.start, Bytes::ZERO), "seed {seed}");
+        // The block lay above the watermark, so it is read again; now it can be.
+        mend(&pair, &lun, &format!("seed {seed}"));
+        assert_eq!(pair.checkpoint(&lun).unwrap().state, State::Committed, "seed {seed}");
     }
 }

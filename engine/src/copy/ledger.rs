@@ -1,9 +1,10 @@
 //! The checkpoints of one copy: the record that is written next, and when.
 //!
-//! Acts through the store. The record's counters are those of all runs of the copy together.
+//! Acts through the store. The record's counters are those of all runs of the copy together. What could not be read is
+//! counted below the watermark alone: it decides whether the copy may be committed.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use crate::checkpoint::record::{Counters, Record};
 use crate::checkpoint::state::State;
 use crate::checkpoint::store::{Store, StoreError};
 use crate::copy::board::{Board, Progress};
+use crate::copy::unreadable::UnreadableList;
 use crate::lun::LunIo;
 use crate::units::{Bytes, Epoch};
 
@@ -34,6 +36,7 @@ pub struct Ledger<'a, L> {
     record: Record,
     before: Counters,
     progress: Arc<Progress>,
+    unreadable: &'a Mutex<UnreadableList>,
     pace: Pace,
     unix_now: fn() -> u64,
 }
@@ -44,11 +47,12 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         store: Store<'a, L>,
         record: Record,
         progress: Arc<Progress>,
+        unreadable: &'a Mutex<UnreadableList>,
         pace: Pace,
         unix_now: fn() -> u64,
     ) -> Self {
         let before = record.counters;
-        Self { store, record, before, progress, pace, unix_now }
+        Self { store, record, before, progress, unreadable, pace, unix_now }
     }
 
     /// The record as it was last written.
@@ -151,6 +155,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     fn fill_in(&mut self, watermark: Bytes) {
         let now = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let (before, run) = (&self.before, &self.progress);
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         self.record.watermark = watermark;
         self.record.written_at_unix_s = (self.unix_now)();
         self.record.counters = Counters {
@@ -158,7 +163,8 @@ impl<'a, L: LunIo> Ledger<'a, L> {
             zeroed_bytes: before.zeroed_bytes + Bytes(now(&run.zeroed)),
             skipped_bytes: before.skipped_bytes + Bytes(now(&run.skipped)),
             retried: before.retried + now(&run.retried),
-            unreadable_bytes: before.unreadable_bytes + Bytes(now(&run.unreadable)),
+            // What lies above is read again after a resume, and counted then.
+            unreadable_bytes: before.unreadable_bytes + unreadable.below(watermark),
             checkpoints: before.checkpoints + now(&run.checkpoints) + 1,
         };
     }

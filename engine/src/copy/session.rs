@@ -123,7 +123,14 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             Start::Resume { next } => next,
         };
         let store = Store::new(self.target, layout, plan.block, next);
-        let mut ledger = Ledger::new(store, plan.record, Arc::clone(&self.progress), plan.pace, plan.unix_now);
+        let mut ledger = Ledger::new(
+            store,
+            plan.record,
+            Arc::clone(&self.progress),
+            &self.state.unreadable,
+            plan.pace,
+            plan.unix_now,
+        );
         let end = self.with_checkpoints(&mut ledger, plan.start, plan.block, bulk, bufs).await;
         if let Err(error) = &end {
             // Helpers on other threads wait at the board too.

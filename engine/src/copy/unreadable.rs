@@ -57,6 +57,12 @@ impl UnreadableList {
         self.ranges.get(at).is_some_and(|(range, _)| range.overlaps(span))
     }
 
+    /// How many bytes of the list lie below `watermark`.
+    pub fn below(&self, watermark: Bytes) -> Bytes {
+        let ends = self.ranges.iter().take_while(|(span, _)| span.start < watermark);
+        ends.map(|(span, _)| span.end.min(watermark) - span.start).sum()
+    }
+
     /// The list, for a source with logical blocks of `block`.
     pub fn listed(&self, block: Bytes) -> Vec<Unreadable> {
         let entry = |&(span, errno): &(Span, i32)| Unreadable {
@@ -85,6 +91,7 @@ mod tests {
         }
         assert_eq!(list.ranges, [(span(0, 2048), 5), (span(2048, 2560), 61)]);
         assert_eq!(list.listed(Bytes(512))[0].blocks, 4);
+        assert_eq!([0, 512, 700, 2048, 9999].map(|at| list.below(Bytes(at)).0), [0, 512, 700, 2048, 2560]);
         assert!(list.touches(span(2559, 3000)) && !list.touches(span(2560, 3000)));
     }
 

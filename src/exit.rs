@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use lunferry_engine::checkpoint::store::StoreError;
 use lunferry_engine::copy::error::CopyError;
 use lunferry_engine::copy::plan::PlanRefusal;
 use lunferry_engine::copy::prepare::{PrepareError, Refused};
-use lunferry_engine::copy::retry::{Category, categorise};
 use lunferry_engine::lun::error::LunError;
 use serde_json::{Value, json};
 
@@ -119,13 +117,8 @@ impl From<CopyError> for Failure {
     fn from(error: CopyError) -> Self {
         let (exit, code) = match &error {
             CopyError::Fenced { .. } => (Exit::Locked, "fenced"),
-            CopyError::Store(StoreError::Read { source, .. } | StoreError::Write { source, .. })
-            | CopyError::Store(StoreError::Flush(source))
-            | CopyError::Flush(source)
-                if categorise(source) == Category::Fenced =>
-            {
-                (Exit::Locked, "fenced")
-            }
+            error if error.is_fenced() => (Exit::Locked, "fenced"),
+            CopyError::State { .. } => (Exit::Refused, "state"),
             CopyError::Store(_) => (Exit::Failed, "metadata"),
             CopyError::NoSpace { .. } => (Exit::Failed, "no_space"),
             CopyError::Io { .. } => (Exit::Failed, "io"),

@@ -142,6 +142,7 @@ fn rig(source_len: u64, target_len: u64, zeroes: ZeroMode) -> Rig {
         source_len: Bytes(source_len),
         target_len: Bytes(target_len),
         spec: AreaSpec::COMPACT,
+        source_block: Bytes(512),
         block: Bytes(512),
         physical: Bytes(512),
         extent: Bytes(8192),

@@ -25,12 +25,13 @@ pub struct Controls {
 impl Controls {
     /// Limits the copy to `rate`, or lifts the limit.
     pub fn set_rate(&self, rate: Option<BytesPerSecond>) {
-        self.rate.store(rate.map_or(0, |rate| rate.0), Ordering::Relaxed);
+        self.rate.store(rate.map_or(0, |rate| rate.0), Ordering::SeqCst);
+        self.changed.notify_waiters();
     }
 
     /// The limit now.
     pub fn rate(&self) -> Option<BytesPerSecond> {
-        Some(self.rate.load(Ordering::Relaxed)).filter(|&rate| rate > 0).map(BytesPerSecond)
+        Some(self.rate.load(Ordering::SeqCst)).filter(|&rate| rate > 0).map(BytesPerSecond)
     }
 
     /// Asks the copy to stop at the next extent, with a checkpoint.
@@ -103,6 +104,10 @@ impl Board {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets the lanes start.
     pub fn open(&self) {
         self.queue().set_limit(Bytes(u64::MAX));
@@ -145,20 +150,22 @@ impl Board {
 
     /// Holds back until the rate limit lets `bytes` through. `false` where the copy was stopped meanwhile.
     pub async fn pace(&self, bytes: Bytes) -> bool {
-        let Some(rate) = self.controls.rate() else { return true };
-        let start = {
-            let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-            self.epoch + throttle.admit(self.epoch.elapsed(), bytes, Some(rate))
-        };
-        while Instant::now() < start {
+        if self.controls.rate().is_none() {
+            return true;
+        }
+        let ticket = self.throttle().admit(self.epoch.elapsed(), bytes, self.controls.rate());
+        loop {
             let changed = self.controls.changed.notified();
             let returned = self.returned.notified();
             if self.is_stopped() {
                 return false;
             }
-            tokio::select! { biased; () = changed => {}, () = returned => {}, () = tokio::time::sleep_until(start) => {} }
+            let wait = self.throttle().wait(self.epoch.elapsed(), ticket, self.controls.rate());
+            if wait.is_zero() {
+                return true;
+            }
+            tokio::select! { biased; () = changed => {}, () = returned => {}, () = tokio::time::sleep(wait) => {} }
         }
-        true
     }
 
     /// `span` is the same on both LUNs now.
@@ -195,7 +202,13 @@ impl Board {
 
     /// Whether a failure or the operator stopped this pass.
     pub fn is_stopped(&self) -> bool {
-        self.failed.load(Ordering::SeqCst) || self.controls.is_interrupted()
+        self.has_failed() || self.controls.is_interrupted()
+    }
+
+    /// Whether a failure stopped this pass. What is not on its way to the target yet stays behind then: a host that was fenced
+    /// must not write any more (design S3).
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
     }
 
     /// The watermark.
@@ -204,17 +217,18 @@ impl Board {
     }
 
     /// Waits until the watermark has reached `enough`, or until nothing is in flight and nothing more will be.
-    /// `true` for the latter.
+    /// `true` for the latter; nothing else is waited for once the pass was stopped.
     pub async fn moved_to(&self, enough: Bytes) -> bool {
         loop {
             let returned = self.returned.notified();
             let changed = self.controls.changed.notified();
             {
                 let queue = self.queue();
-                if queue.is_idle(self.is_stopped()) {
+                let stopped = self.is_stopped();
+                if queue.is_idle(stopped) {
                     return true;
                 }
-                if queue.lo() >= enough {
+                if queue.lo() >= enough && !stopped {
                     return false;
                 }
             }

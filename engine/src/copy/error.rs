@@ -7,6 +7,7 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::checkpoint::state::State;
 use crate::checkpoint::store::StoreError;
 use crate::copy::retry::{Category, categorise};
 use crate::units::{Bytes, Lba, Span};
@@ -90,6 +91,18 @@ pub enum CopyError {
         "the source has more than {0} separate unreadable ranges; the copy stopped, --resume goes on from the checkpoint"
     )]
     TooManyUnreadable(usize),
+    /// The checkpoint is one that a copy can't go on from. Nothing was written.
+    #[error(
+        "the target's checkpoint says `{state}` at watermark {}, which no copy goes on from: look at it with `lunferry checkpoint \
+         show`; to copy anew, erase it and start without --resume",
+        watermark.0
+    )]
+    State {
+        /// Its state.
+        state: State,
+        /// Its watermark.
+        watermark: Bytes,
+    },
     /// The metadata area.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -112,6 +125,25 @@ pub enum CopyError {
 }
 
 impl CopyError {
+    /// Whether the storage refused this host (RESERVATION CONFLICT), be it at data or at metadata.
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Fenced { .. } => true,
+            Self::Io { source, .. }
+            | Self::Flush(source)
+            | Self::Store(
+                StoreError::Read { source, .. } | StoreError::Write { source, .. } | StoreError::Flush(source),
+            ) => categorise(source) == Category::Fenced,
+            Self::NoSpace { .. }
+            | Self::Ended { .. }
+            | Self::TooManyUnreadable(_)
+            | Self::State { .. }
+            | Self::Store(StoreError::Latched | StoreError::Layout(_))
+            | Self::Ring { .. }
+            | Self::Thread(_) => false,
+        }
+    }
+
     /// The error for a failed request, by what its errno means.
     pub fn of_request(what: &'static str, side: Side, span: Span, block: Bytes, source: io::Error) -> Self {
         let lba = span.start.lba(block);

@@ -100,7 +100,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                 Take::Finished => return buf,
                 Take::Wait => unreachable!("the board waits itself"),
                 Take::Extent(span) => (span, self.extent(buf, span).await),
-                Take::Hole(span) => (span, self.zeroes(buf, span).await),
+                Take::Hole(span) => (span, self.hole(buf, span).await),
                 Take::Punch(span) => (span, self.punch(buf, span).await),
             };
             match done {
@@ -137,21 +137,66 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             }
             self.digest(span.start, || contribution(span.start, data));
         }
-        let skip = if self.state.fill_unreadable { &[][..] } else { &bad };
-        let parts = without(parts_to_write(&buf.as_ref()[..len], self.state.zero_mode.get()), skip);
+        let skip = if self.state.fill_unreadable {
+            Vec::new()
+        } else {
+            match self.left_out(buf.as_mut(), bad, span.start).await {
+                Ok(skip) => skip,
+                Err(error) => return (Err(error), buf),
+            }
+        };
+        let parts = without(parts_to_write(&buf.as_ref()[..len], self.state.zero_mode.get()), &skip);
         let mut written = Bytes::ZERO;
         for part in parts {
             written += Bytes::from(part.len());
             let done;
-            (done, buf) = self.writer().all(buf, part, span.start).await;
-            if let Err(error) = done {
-                return (Err(error), buf);
+            (done, buf) = self.write_all(buf, part, span.start).await;
+            if !matches!(done, Ok(Landed::Done)) {
+                return (done, buf);
             }
         }
         let lost: Bytes = skip.iter().map(|part| Bytes::from(part.len())).sum();
         Progress::add(&self.state.progress.copied, written);
         Progress::add(&self.state.progress.skipped, span.len() - written - lost);
         (Ok(Landed::Done), buf)
+    }
+
+    /// What of the unreadable parts `bad` of the extent at `base` is not written. A block of the target that is larger than
+    /// the source's can't be written in part: where it is unreadable in part, that part of `data` becomes what the target
+    /// holds there, and the block is written whole.
+    async fn left_out(
+        &self,
+        data: &mut [u8],
+        bad: Vec<Range<usize>>,
+        base: Bytes,
+    ) -> Result<Vec<Range<usize>>, CopyError> {
+        let block = self.state.target_block.as_len();
+        let mut whole = Vec::new();
+        for part in bad {
+            let start = part.start.next_multiple_of(block);
+            let inner = start..start.max(part.end - part.end % block);
+            let edges = [part.start..inner.start.min(part.end), inner.end..part.end];
+            for edge in edges.into_iter().filter(|edge| !edge.is_empty()) {
+                let from = edge.start - edge.start % block;
+                let span = Span::at(base + Bytes::from(from), self.state.target_block);
+                let old = self.target.read_block(span.start, block).await;
+                let failed = |error| CopyError::of_request("reading", Side::Target, span, span.len(), error);
+                let kept = &old.map_err(failed)?[edge.start - from..edge.end - from];
+                data[edge].copy_from_slice(kept);
+            }
+            if inner.start < inner.end {
+                whole.push(inner);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// `span` is known to be zeroes. It costs nothing to read; where it is written, it keeps to the rate limit.
+    async fn hole(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
+        if self.state.zero_mode.get() == ZeroMode::Write && !self.board.pace(span.len()).await {
+            return (Ok(Landed::Stopped), buf);
+        }
+        self.zeroes(buf, span).await
     }
 
     /// `span` is zeroes on the source, read or known.
@@ -175,12 +220,16 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
     async fn punch(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
         let mut attempts = 0;
         let error = loop {
+            if self.board.has_failed() {
+                return (Ok(Landed::Stopped), buf);
+            }
             if self.state.zero_mode.get() == ZeroMode::Write {
                 return self.write_zeroes(buf, span).await;
             }
             let started = Instant::now();
-            let Err(error) = self.target.punch(span).await else { break None };
+            let punched = self.target.punch(span).await;
             self.latencies.borrow_mut().write(started.elapsed());
+            let Err(error) = punched else { break None };
             attempts += 1;
             match categorise(&error) {
                 Category::Unsupported => {
@@ -212,9 +261,9 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         while at < span.end {
             let len = Bytes::from(buf.as_ref().len()).min(span.end - at);
             let done;
-            (done, buf) = self.writer().all(buf, 0..len.as_len(), at).await;
-            if let Err(error) = done {
-                return (Err(error), buf);
+            (done, buf) = self.write_all(buf, 0..len.as_len(), at).await;
+            if !matches!(done, Ok(Landed::Done)) {
+                return (done, buf);
             }
             at += len;
         }
@@ -248,7 +297,10 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                     self.state.progress.retried.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Some((at, errno))) => {
-                    bad.push(at..end);
+                    match bad.last_mut() {
+                        Some(last) if last.end == at => last.end = end,
+                        _ => bad.push(at..end),
+                    }
                     if let Err(error) = self.give_up(span.start, at..end, errno) {
                         return (Err(error), buf);
                     }
@@ -288,6 +340,12 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             latencies: self.latencies,
         }
     }
+
+    /// Writes `buf[part]` to `base + part.start`: all of it, unless the copy fails meanwhile.
+    async fn write_all(&self, buf: S::Buf, part: Range<usize>, base: Bytes) -> WithBuf<Landed, S::Buf> {
+        let (done, buf) = self.writer().all(buf, part, base, || self.board.has_failed()).await;
+        (done.map(|all| if all { Landed::Done } else { Landed::Stopped }), buf)
+    }
 }
 
 /// How an extent came back.
@@ -296,7 +354,7 @@ enum Landed {
     Done,
     /// It is zeroes, and waits for its punch.
     Zero,
-    /// The copy was stopped before it was read.
+    /// The copy was stopped before it was read, or failed before it was written.
     Stopped,
 }
 

@@ -1,9 +1,10 @@
 //! The checkpoints of one copy: the record that is written next, and when.
 //!
-//! Acts through the store. The record's counters are those of all runs of the copy together.
+//! Acts through the store. The record's counters are those of all runs of the copy together. What could not be read is
+//! counted below the watermark alone: it decides whether the copy may be committed.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,8 +14,12 @@ use crate::checkpoint::record::{Counters, Record};
 use crate::checkpoint::state::State;
 use crate::checkpoint::store::{Store, StoreError};
 use crate::copy::board::{Board, Progress};
+use crate::copy::unreadable::UnreadableList;
 use crate::lun::LunIo;
 use crate::units::{Bytes, Epoch};
+
+/// The least time between two looks at the clock.
+const SHORTEST_PACE: Duration = Duration::from_millis(1);
 
 /// How often a checkpoint is written: whichever comes first.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +36,7 @@ pub struct Ledger<'a, L> {
     record: Record,
     before: Counters,
     progress: Arc<Progress>,
+    unreadable: &'a Mutex<UnreadableList>,
     pace: Pace,
     unix_now: fn() -> u64,
 }
@@ -41,11 +47,12 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         store: Store<'a, L>,
         record: Record,
         progress: Arc<Progress>,
+        unreadable: &'a Mutex<UnreadableList>,
         pace: Pace,
         unix_now: fn() -> u64,
     ) -> Self {
         let before = record.counters;
-        Self { store, record, before, progress, pace, unix_now }
+        Self { store, record, before, progress, unreadable, pace, unix_now }
     }
 
     /// The record as it was last written.
@@ -106,8 +113,9 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     pub async fn keep(&mut self, board: &Board) {
         let mut last = Instant::now();
         loop {
-            let enough = self.record.watermark + self.pace.bytes;
-            let due = last + self.pace.time;
+            // A pace of nothing means at every move; without the lower bounds this loop would never wait.
+            let enough = Bytes(self.record.watermark.0.saturating_add(self.pace.bytes.0.max(1)));
+            let due = last + self.pace.time.max(SHORTEST_PACE);
             let over = tokio::select! {
                 biased;
                 over = board.moved_to(enough) => over,
@@ -117,6 +125,10 @@ impl<'a, L: LunIo> Ledger<'a, L> {
                 return;
             }
             last = Instant::now();
+            // The session decides what is still written after a failure.
+            if board.has_failed() {
+                continue;
+            }
             if let Err(error) = self.checkpoint(board.lo()).await {
                 board.fail(error.into());
                 return;
@@ -143,6 +155,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     fn fill_in(&mut self, watermark: Bytes) {
         let now = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let (before, run) = (&self.before, &self.progress);
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         self.record.watermark = watermark;
         self.progress.watermark.store(watermark.0, Ordering::Relaxed);
         self.record.written_at_unix_s = (self.unix_now)();
@@ -151,7 +164,8 @@ impl<'a, L: LunIo> Ledger<'a, L> {
             zeroed_bytes: before.zeroed_bytes + Bytes(now(&run.zeroed)),
             skipped_bytes: before.skipped_bytes + Bytes(now(&run.skipped)),
             retried: before.retried + now(&run.retried),
-            unreadable_bytes: before.unreadable_bytes + Bytes(now(&run.unreadable)),
+            // What lies above is read again after a resume, and counted then.
+            unreadable_bytes: before.unreadable_bytes + unreadable.below(watermark),
             checkpoints: before.checkpoints + now(&run.checkpoints) + 1,
         };
     }

@@ -34,6 +34,7 @@ use crate::copy::latency::Latencies;
 use crate::copy::ledger::{Ledger, Pace};
 use crate::copy::queue::{ExtentQueue, QueueSizes};
 use crate::copy::retry::{Category, categorise};
+use crate::copy::unreadable::MOST_RANGES;
 use crate::lun::LunIo;
 use crate::units::{Bytes, Span};
 
@@ -109,19 +110,33 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             self.target.flush().await.map_err(CopyError::Flush)?;
             return Ok(if bulk.is_complete() { End::Complete } else { End::Interrupted(lo) });
         };
-        let layout = plan.record.layout;
+        let Record { state, watermark, layout, .. } = plan.record;
+        if !can_go_on(state, watermark, &layout) {
+            bulk.stop();
+            return Err(CopyError::State { state, watermark });
+        }
+        assert!(
+            state != State::Syncing || bulk.lo() <= watermark,
+            "the bulk pass leaves out what no checkpoint claims"
+        );
         let next = match plan.start {
             Start::Fresh { .. } => SlotId::A,
             Start::Resume { next } => next,
         };
         let store = Store::new(self.target, layout, plan.block, next);
-        let mut ledger = Ledger::new(store, plan.record, Arc::clone(&self.progress), plan.pace, plan.unix_now);
+        let mut ledger = Ledger::new(
+            store,
+            plan.record,
+            Arc::clone(&self.progress),
+            &self.state.unreadable,
+            plan.pace,
+            plan.unix_now,
+        );
         let end = self.with_checkpoints(&mut ledger, plan.start, plan.block, bulk, bufs).await;
         if let Err(error) = &end {
             // Helpers on other threads wait at the board too.
             bulk.stop();
-            let metadata_is_good =
-                !matches!(error, CopyError::Store(_) | CopyError::Flush(_) | CopyError::Fenced { .. });
+            let metadata_is_good = !matches!(error, CopyError::Store(_) | CopyError::Flush(_)) && !error.is_fenced();
             if metadata_is_good && ledger.record().state == State::Syncing {
                 match ledger.checkpoint(bulk.lo()).await {
                     Ok(()) => tracing::info!(watermark = bulk.lo().0, "a last checkpoint was written"),
@@ -196,7 +211,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         let mut heads = [Vec::new(), Vec::new()];
         for (kept, slot) in heads.iter_mut().zip(SlotId::BOTH) {
             let (head, rest) = (layout.slot_head(slot, block), layout.slot_rest(slot, block));
-            let data = self.read_for_slot(layout.slot_source_part(slot)).await?;
+            let data = self.read_for_slot(layout.slot_source_part(slot), head.len()).await?;
             if !rest.is_empty() {
                 let part = data[head.len().as_len()..].to_vec();
                 let failed =
@@ -210,9 +225,10 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         Ok(End::Complete)
     }
 
-    /// What the source holds in `span`, a slot's granule or less. Blocks that can't be read are listed and become zeroes
-    /// here whatever the options say: the record that stands in their place must go.
-    async fn read_for_slot(&self, span: Span) -> Result<Vec<u8>, CopyError> {
+    /// What the source holds in `span`, a slot's granule or less. Blocks that can't be read are listed. They keep what the
+    /// target holds, or become zeroes where the options say so; in the first `head` bytes they become zeroes always,
+    /// since the record that stands in their place must go.
+    async fn read_for_slot(&self, span: Span, head: Bytes) -> Result<Vec<u8>, CopyError> {
         let block = self.state.source_block;
         let len = span.len().as_len();
         if span.is_empty() {
@@ -226,10 +242,25 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             let at = span.start + Bytes(i as u64 * block.0);
             match self.source.read_block(at, part.len()).await {
                 Ok(read) => part.copy_from_slice(&read),
-                Err(error) => self.list_as_unreadable(Span::at(at, block), error)?,
+                Err(error) => {
+                    self.list_as_unreadable(Span::at(at, block), error)?;
+                    if at >= span.start + head && !self.state.fill_unreadable {
+                        part.copy_from_slice(&self.old_bytes(Span::at(at, block)).await?);
+                    }
+                }
             }
         }
         Ok(data)
+    }
+
+    /// What the target holds in `span`, which is on the borders of the source's blocks, not of the target's.
+    async fn old_bytes(&self, span: Span) -> Result<Vec<u8>, CopyError> {
+        let block = self.state.target_block;
+        let around = Span::new(span.start.align_down(block), span.end.align_up(block));
+        let read = self.target.read_block(around.start, around.len().as_len()).await;
+        let old = read.map_err(|error| CopyError::of_request("reading", Side::Target, around, block, error))?;
+        let from = (span.start - around.start).as_len();
+        Ok(old[from..from + span.len().as_len()].to_vec())
     }
 
     fn list_as_unreadable(&self, span: Span, error: io::Error) -> Result<(), CopyError> {
@@ -237,11 +268,32 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         if categorise(&error) != Category::Medium {
             return Err(CopyError::of_request("reading", Side::Source, span, block, error));
         }
-        tracing::error!(%span, lba = span.start.lba(block).0, %error, "unreadable on the source; zeroes on the target");
+        tracing::error!(%span, lba = span.start.lba(block).0, %error, "unreadable on the source");
         Progress::add(&self.progress.unreadable, span.len());
         let mut list = self.state.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-        list.add(span, error.raw_os_error().unwrap_or(libc::EIO));
-        Ok(())
+        let listed = list.add(span, error.raw_os_error().unwrap_or(libc::EIO));
+        if listed { Ok(()) } else { Err(CopyError::TooManyUnreadable(MOST_RANGES)) }
+    }
+}
+
+/// Whether a copy starts or goes on from such a record. A commit or a last pass that follows no whole bulk pass would claim
+/// bytes that were never copied.
+fn can_go_on(state: State, watermark: Bytes, layout: &Layout) -> bool {
+    match (state, layout.kind()) {
+        (State::Defined, _) => watermark == Bytes::ZERO,
+        (State::Syncing, _) => true,
+        (State::Finalising, LayoutKind::Overlay) | (State::Committed, LayoutKind::PastEnd) => {
+            watermark >= layout.bulk_end()
+        }
+        (
+            State::Finalising
+            | State::Committed
+            | State::SourceSelected
+            | State::TargetSelected
+            | State::Suspended
+            | State::Aborted,
+            _,
+        ) => false,
     }
 }
 

@@ -107,14 +107,23 @@ impl<L: LunIo> Transfers<'_, L> {
         (done, buf)
     }
 
-    /// Writes `buf[part]` to `base + part.start`, all of it.
+    /// Writes `buf[part]` to `base + part.start`. `false` where `stopped` said so before all of it was sent.
     ///
     /// # Errors
     /// What the LUN said, with the place.
-    pub async fn all(&self, mut buf: L::Buf, part: Range<usize>, base: Bytes) -> WithBuf<(), L::Buf> {
+    pub async fn all(
+        &self,
+        mut buf: L::Buf,
+        part: Range<usize>,
+        base: Bytes,
+        stopped: impl Fn() -> bool,
+    ) -> WithBuf<bool, L::Buf> {
         let block = self.block.as_len();
         let (mut at, mut attempts) = (part.start, 0);
         while at < part.end {
+            if stopped() {
+                return (Ok(false), buf);
+            }
             let position = base + Bytes::from(at);
             let started = Instant::now();
             let written;
@@ -139,7 +148,7 @@ impl<L: LunIo> Transfers<'_, L> {
                 }
             }
         }
-        (Ok(()), buf)
+        (Ok(true), buf)
     }
 
     /// Waits before a request is sent again, and counts it.

@@ -42,6 +42,12 @@ impl UnreadableList {
         self.ranges.overlaps(&(span.start.0..span.end.0))
     }
 
+    /// How many bytes of the list lie below `watermark`.
+    pub fn below(&self, watermark: Bytes) -> Bytes {
+        let below = self.ranges.iter().take_while(|(range, _)| range.start < watermark.0);
+        below.map(|(range, _)| Bytes(range.end.min(watermark.0) - range.start)).sum()
+    }
+
     /// The list, for a source with logical blocks of `block`.
     pub fn listed(&self, block: Bytes) -> Vec<Unreadable> {
         let entry = |(range, &errno): (&std::ops::Range<u64>, &i32)| {
@@ -68,6 +74,7 @@ mod tests {
         }
         let listed: Vec<_> = list.listed(Bytes(512)).into_iter().map(|u| (u.span, u.blocks, u.errno)).collect();
         assert_eq!(listed, [(span(0, 2048), 4, 5), (span(2048, 2560), 1, 61)]);
+        assert_eq!([0, 512, 700, 2048, 9999].map(|at| list.below(Bytes(at)).0), [0, 512, 700, 2048, 2560]);
         assert!(list.touches(span(2559, 3000)) && !list.touches(span(2560, 3000)));
     }
 

@@ -117,6 +117,8 @@ impl View {
         };
         match bar {
             Some(bar) => {
+                // The bar needs the room: what is nothing is not shown.
+                let rest = rest.replace(", zeroes 0 B", "").replace(", retries 0", "");
                 bar.set_message(format!("{done}/{}, {speed}, ETA {eta}{rest}", self.total));
                 bar.set_position(done.0);
             }

@@ -184,4 +184,5 @@ fn erase_slots(lun: &OpenLun, slots: &[SlotId]) -> Result<(), CopyError> {
         let io = UringLun::new(lun.file(), false).map_err(ring)?;
         Ok(Store::new(&io, layout, lun.info.physical_block, SlotId::A).erase(slots).await?)
     })
+    .map_err(ring)?
 }

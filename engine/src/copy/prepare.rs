@@ -205,7 +205,8 @@ pub fn slot_views(
     let raw = run_on_ring(8, async {
         let io = UringLun::new(lun.file(), false).map_err(PrepareError::Ring)?;
         Ok::<_, PrepareError>(read_slots(&io, AreaSpec::V1, capacity, lun.info.logical_block).await?)
-    })?;
+    })
+    .map_err(PrepareError::Ring)??;
     let mut views = Vec::new();
     for (raw, slot) in raw.iter().zip(SlotId::BOTH) {
         let at: Bytes = AreaSpec::V1.slot(capacity, slot).map_err(StoreError::Layout)?.start;

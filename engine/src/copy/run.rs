@@ -283,7 +283,7 @@ fn on_ring<T>(
         let bufs = register_buffers(count, sizing.extent).map_err(|source| ring_error(sizing, source))?;
         work(worker, bufs, &latencies).await
     });
-    (done, latencies.into_inner())
+    (done.unwrap_or_else(|source| Err(ring_error(sizing, source))), latencies.into_inner())
 }
 
 fn open_on_ring(prepared: &Prepared) -> Result<(UringLun, UringLun), CopyError> {

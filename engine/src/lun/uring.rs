@@ -48,9 +48,15 @@ pub fn register_buffers(count: usize, len: Bytes) -> io::Result<Vec<RegisteredBu
 }
 
 /// Runs `future` on a new io_uring runtime on this thread, with room for `depth` requests in flight.
-pub fn run_on_ring<F: Future>(depth: usize, future: F) -> F::Output {
+///
+/// # Errors
+/// Where the kernel gives no ring: `ENOSYS` without io_uring, `EPERM` where it is forbidden (`kernel.io_uring_disabled`, a
+/// seccomp filter), `ENOMEM` where the process may not lock so much memory.
+pub fn run_on_ring<F: Future>(depth: usize, future: F) -> io::Result<F::Output> {
     let entries = u32::try_from(depth.next_power_of_two().clamp(8, 4096)).expect("clamped");
-    tokio_uring::builder().entries(entries).start(future)
+    // The runtime panics where it gets no ring; one that was made and dropped before says whether it will.
+    drop(tokio_uring::uring_builder().build(entries)?);
+    Ok(tokio_uring::builder().entries(entries).start(future))
 }
 
 /// One worker's view of one open LUN.

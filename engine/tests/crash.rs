@@ -219,12 +219,16 @@ fn a_second_power_loss_while_going_on() {
 
 #[test]
 fn a_lun_of_a_few_mebibytes_with_the_real_area() {
-    let mut rig = rig(5 << 20, 5 << 20, ZeroMode::Punch);
-    rig.spec = AreaSpec::V1;
-    rig.extent = Bytes::kib(64);
-    rig.lanes = 8;
-    rig.every = Bytes::kib(256);
-    Case::new(rig, &[3, 4, 5, 20, 40]).every_stop(5, 1);
+    for (target_len, kind) in [(5 << 20, LayoutKind::Overlay), (10 << 20, LayoutKind::PastEnd)] {
+        let mut rig = rig(5 << 20, target_len, ZeroMode::Punch);
+        rig.spec = AreaSpec::V1;
+        rig.extent = Bytes::kib(64);
+        rig.lanes = 8;
+        rig.every = Bytes::kib(256);
+        let case = Case::new(rig, &[3, 4, 5, 20, 40]);
+        assert_eq!(case.rig.layout().kind(), kind);
+        case.every_stop(5, 1);
+    }
 }
 
 /// The crash tests can fail: a target that forgets its flushes must be caught.

@@ -55,16 +55,25 @@ impl Failure {
     /// Shows it, on stderr or as JSON on stdout; the exit code.
     pub fn show(self, cli: &Cli) -> Exit {
         if cli.json {
-            let errors: Vec<_> = self.errors.into_iter().map(|(_, value)| value).collect();
-            let result = if self.exit == Exit::Failed { "failed" } else { "refused" };
-            output::json(&json!({ "result": result, "exit_code": self.exit as u8, "errors": errors }));
-        } else {
-            for (message, _) in self.errors {
-                output::error(&message);
-            }
+            return self.show_as_json();
+        }
+        for (message, _) in self.errors {
+            output::error(&message);
         }
         self.exit
     }
+
+    fn show_as_json(self) -> Exit {
+        let errors: Vec<_> = self.errors.into_iter().map(|(_, value)| value).collect();
+        let result = if self.exit == Exit::Failed { "failed" } else { "refused" };
+        output::json(&json!({ "result": result, "exit_code": self.exit as u8, "errors": errors }));
+        self.exit
+    }
+}
+
+/// Shows wrong use of the command line as JSON, where no flags could be parsed; the exit code.
+pub fn usage_as_json(message: &str) -> Exit {
+    Failure::new(Exit::Usage, "usage", message.trim_end()).show_as_json()
 }
 
 impl From<LunError> for Failure {

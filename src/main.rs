@@ -23,12 +23,16 @@ mod verify;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{CheckpointVerb, Cli, LunVerb, Verb};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(wrong_use(&error)),
+    };
     output::start_logging(cli.log_format, cli.verbose);
     let exit = match &cli.verb {
         Verb::Copy(args) => copy::run(args, &cli),
@@ -43,4 +47,17 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit)
+}
+
+/// What clap has to say: help, the version, or what is wrong with the arguments. With `--json` the latter is a document on
+/// stdout like every other error.
+fn wrong_use(error: &clap::Error) -> exit::Exit {
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if !asked_for && wants_json {
+        return exit::usage_as_json(&error.render().to_string());
+    }
+    // Nobody may be there to read it.
+    let _ = error.print();
+    if asked_for { exit::Exit::Done } else { exit::Exit::Usage }
 }

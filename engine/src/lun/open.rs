@@ -6,10 +6,15 @@
 //! - The facts are those of the opened descriptor, not of the path.
 //! - No silent second best: no lock, or no direct I/O, is an error.
 //! - The lock lives as long as the [`OpenLun`]: the kernel gives it up when the last descriptor of this open is closed.
+//! - A copier that was killed keeps its locks until the kernel has finished what it had in flight, some time after the
+//!   process is gone. An open waits for that, so that a resume never starts beside a write that may still land.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,6 +22,16 @@ use rustix::io::Errno;
 use super::error::LunError;
 pub use super::facts::{LockKind, LunInfo, Role};
 use super::{probe, usage};
+
+/// How long an open waits at most for a lock whose holder can't be seen any more. Far longer than a healthy device needs
+/// for what is in flight; a device that hangs longer is the operator's matter.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// A wait longer than this is told of.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
+/// The pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A LUN that is open and locked.
 #[derive(Debug)]
@@ -40,8 +55,7 @@ impl OpenLun {
     /// process holds the file's lock, [`LunError::ReadOnly`], [`LunError::NoDirectIo`], and those of `probe`.
     pub fn open(path: &Path, role: Role) -> Result<Self, LunError> {
         let is_block = probe::check_kind(path)?;
-        let file = open_direct(path, role, is_block)?;
-        let lock = if is_block { LockKind::ExclusiveOpen } else { lock_file(&file, path, role)? };
+        let (file, lock) = open_locked(path, role, is_block)?;
         let info = probe::probe_file(&file, path)?;
         if info.device.is_block() != is_block {
             return Err(LunError::Replaced { path: path.into() });
@@ -60,6 +74,53 @@ impl OpenLun {
     pub fn file(&self) -> &File {
         &self.file
     }
+}
+
+/// Opens and locks. Waits for a lock that nobody who can be seen has: see this file's head.
+fn open_locked(path: &Path, role: Role, is_block: bool) -> Result<(File, LockKind), LunError> {
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        let error = match try_open_locked(path, role, is_block) {
+            Err(error @ (LunError::InUse { .. } | LunError::LockedElsewhere { .. })) => error,
+            done => return done,
+        };
+        let waited = started.elapsed();
+        if waited > LINGER || is_used(path) {
+            return Err(error);
+        }
+        if waited > TELL_AFTER && !told {
+            let device = path.display();
+            tracing::warn!(%device, "locked by nobody who can be seen; waiting for what a killed process had in flight");
+            told = true;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn try_open_locked(path: &Path, role: Role, is_block: bool) -> Result<(File, LockKind), LunError> {
+    let file = open_direct(path, role, is_block)?;
+    let lock = if is_block { LockKind::ExclusiveOpen } else { lock_file(&file, path, role)? };
+    Ok((file, lock))
+}
+
+/// Whether anybody can be seen who uses it, or it can't be looked at.
+fn is_used(path: &Path) -> bool {
+    is_open_here(path)
+        || probe::probe(path).and_then(|info| usage::read(&info)).map_or(true, |usage| usage.in_words().is_some())
+}
+
+/// Whether this process has it open, which `usage` leaves out: no wait would end that.
+fn is_open_here(path: &Path) -> bool {
+    let Ok(lun) = fs::metadata(path) else {
+        return false;
+    };
+    let is_lun = |other: Metadata| match lun.file_type().is_block_device() {
+        true => other.file_type().is_block_device() && other.rdev() == lun.rdev(),
+        false => (other.dev(), other.ino()) == (lun.dev(), lun.ino()),
+    };
+    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    descriptors.filter_map(|descriptor| fs::metadata(descriptor.path()).ok()).any(is_lun)
 }
 
 fn open_direct(path: &Path, role: Role, is_block: bool) -> Result<File, LunError> {

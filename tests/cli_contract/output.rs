@@ -76,6 +76,7 @@ fn the_shape_of_a_copys_summary() {
     .bytes_zeroed: number
     .checkpoint_layout: string
     .checkpoints: number
+    .cpu_seconds: number
     .depth: number
     .exit_code: number
     .extent_bytes: number

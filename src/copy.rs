@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lunferry_engine::copy::board::{Controls, Progress};
+use lunferry_engine::copy::error::CopyError;
 use lunferry_engine::copy::ledger::Pace;
 use lunferry_engine::copy::plan::Options;
 use lunferry_engine::copy::prepare::{Prepared, prepare};
@@ -56,7 +57,7 @@ fn try_run(args: &CopyArgs, cli: &Cli) -> Result<Exit, Failure> {
         copy(&prepared, &controls, &progress)?
     };
     let took = (started.elapsed(), cpu_time().saturating_sub(cpu));
-    let verified = verify(args, &prepared, &copied, &controls, &progress, quiet)?;
+    let verified = verify(args, &prepared, &copied, &controls, &progress, quiet);
     let summary = Summary::new(&prepared, &copied, verified, &progress, took);
     if cli.json {
         output::json(&summary);
@@ -76,13 +77,13 @@ fn verify(
     controls: &Arc<Controls>,
     progress: &Arc<Progress>,
     quiet: bool,
-) -> Result<Option<Verified>, Failure> {
+) -> Result<Option<Verified>, CopyError> {
     if !args.verify || copied.end != End::Complete {
         return Ok(None);
     }
     let total = prepared.source.info.capacity;
     let _display = Display::start(Phase::Verifying, progress, Bytes::ZERO, total, quiet);
-    Ok(Some(verify_copied(prepared, copied, controls, progress)?))
+    verify_copied(prepared, copied, controls, progress).map(Some)
 }
 
 /// A copy whose checkpoint says that all of it was done before.

@@ -128,6 +128,8 @@ impl From<CopyError> for Failure {
             CopyError::Fenced { .. } => (Exit::Locked, "fenced"),
             error if error.is_fenced() => (Exit::Locked, "fenced"),
             CopyError::State { .. } => (Exit::Refused, "state"),
+            CopyError::SourceChanged(_) => (Exit::Failed, "source_changed"),
+            CopyError::SourceDead { .. } => (Exit::Failed, "source_dead"),
             CopyError::Store(_) => (Exit::Failed, "metadata"),
             CopyError::NoSpace { .. } => (Exit::Failed, "no_space"),
             CopyError::Io { .. } => (Exit::Failed, "io"),

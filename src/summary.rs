@@ -2,6 +2,7 @@
 
 use lunferry_engine::checkpoint::layout::LayoutKind;
 use lunferry_engine::copy::board::Progress;
+use lunferry_engine::copy::error::CopyError;
 use lunferry_engine::copy::latency::LatencySummary;
 use lunferry_engine::copy::plan::KnownZero;
 use lunferry_engine::copy::prepare::Prepared;
@@ -57,6 +58,7 @@ pub struct Summary {
     unreadable: Vec<Unreadable>,
     overridden_signatures: Vec<Signature>,
     verify: Option<Verified>,
+    verify_error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,7 +82,7 @@ impl Summary {
     pub fn new(
         prepared: &Prepared,
         copied: &Copied,
-        verified: Option<Verified>,
+        verified: Result<Option<Verified>, CopyError>,
         progress: &Progress,
         (took, cpu): (Duration, Duration),
     ) -> Self {
@@ -93,6 +95,10 @@ impl Summary {
         let [copied_bytes, zeroed, skipped, unreadable] =
             [&progress.copied, &progress.zeroed, &progress.skipped, &progress.unreadable].map(|c| Bytes(count(c)));
         let total = prepared.source.info.capacity;
+        let (verify, verify_error) = match verified {
+            Ok(verify) => (verify, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let mut summary = Self {
             result: "complete",
             exit_code: 0,
@@ -134,7 +140,8 @@ impl Summary {
             peak_memory_bytes: peak_memory(),
             unreadable: copied.unreadable.clone(),
             overridden_signatures: prepared.overridden.clone(),
-            verify: verified,
+            verify,
+            verify_error,
         };
         (summary.result, summary.exit_code) = summary.outcome(copied.end);
         summary
@@ -147,6 +154,8 @@ impl Summary {
             ("differs", Exit::Differs)
         } else if matches!(end, End::Interrupted(_)) || verify_stopped {
             ("interrupted", Exit::Interrupted)
+        } else if self.verify_error.is_some() {
+            ("complete_but_verify_failed", Exit::Failed)
         } else if self.bytes_unreadable + self.bytes_unreadable_before > Bytes::ZERO {
             ("complete_but_unreadable", Exit::Failed)
         } else {
@@ -215,6 +224,9 @@ impl Summary {
         if let Some(verify) = &self.verify {
             show_verify(verify);
         }
+        if let Some(error) = &self.verify_error {
+            output::line(format_args!("  verify       failed: {error}"));
+        }
         if self.result == "interrupted" {
             output::line(format_args!("  go on with   --resume, from {}", self.watermark_bytes));
         }
@@ -224,7 +236,6 @@ impl Summary {
         let known = match self.zeroes.known_zero {
             Some(KnownZero::Operator) => "; known by --target-is-zero",
             Some(KnownZero::AllHole) => "; known because the file had no data",
-            Some(KnownZero::Checkpoint) => "; known by the checkpoint",
             None => "",
         };
         let fell_back = if self.zeroes.fell_back { ", because the target refused to punch" } else { "" };
@@ -252,6 +263,12 @@ pub fn show_verify(verify: &Verified) {
         output::line(format_args!("  verify       equal ({how})"));
     } else {
         output::line(format_args!("  verify       {} in blocks that differ ({how})", verify.differing_bytes));
+    }
+    if verify.left_out_bytes > Bytes::ZERO {
+        output::line(format_args!("  left out     {} that the source could not read", verify.left_out_bytes));
+    }
+    if verify.unlisted_bytes > Bytes::ZERO {
+        output::line(format_args!("  differs      {} more than is listed here", verify.unlisted_bytes));
     }
     for difference in &verify.differences {
         output::line(format_args!(

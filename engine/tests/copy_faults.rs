@@ -73,7 +73,6 @@ fn bad_blocks_anywhere_are_listed_and_the_rest_is_copied() {
         &[(last, last + 1)],
         &[(16, 32)],
         &[(3, 4), (9, 12), (31, 40), (60, 61), (last - 1, last + 1)],
-        &[(0, last + 1)],
     ];
     for zeroes in [ZeroMode::Write, ZeroMode::Punch, ZeroMode::Skip] {
         for fill_unreadable in [false, true] {

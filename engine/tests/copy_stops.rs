@@ -125,6 +125,29 @@ fn a_host_fenced_from_the_source_stops_too() {
     }
 }
 
+/// A source whose path dies is not a source full of bad blocks: nothing is given up, and the copy goes on later.
+#[test]
+fn a_source_that_dies_is_not_a_bad_medium() {
+    for n in 0..24 {
+        for pair in [small(ZeroMode::Punch), overlay(ZeroMode::Write)] {
+            let mut plan = failing(Op::Read, n, EIO);
+            plan.failing.push(Failing { op: Op::ReadBlock, after: 0, errno: EIO });
+            let source = Faulty::new(pair.source_lun(1), plan);
+            let lun = pair.target_lun(2);
+            let ran = pair.copy(&source, &lun);
+            if matches!(ran.end, Ok(End::Complete)) {
+                assert!(n > 8, "it died after {n} reads");
+                pair.check(&lun, "complete before the source died");
+                continue;
+            }
+            assert!(matches!(ran.end, Err(CopyError::SourceDead { .. })), "{n}: {:?}", ran.end);
+            assert!(ran.unreadable.is_empty(), "{n}: {:?}", ran.unreadable);
+            assert!(pair.checkpoint(&lun).is_some(), "{n}: the checkpoint is gone");
+            mend(&pair, &lun, &format!("dead after {n} reads"));
+        }
+    }
+}
+
 #[test]
 fn a_fence_that_the_metadata_meets_is_told_as_one() {
     for (op, n) in [(Op::WriteDurable, 0), (Op::WriteDurable, 7), (Op::Flush, 3)] {

@@ -9,6 +9,7 @@
 mod checkpoints;
 mod copies;
 mod options;
+mod others;
 mod output;
 mod refusals;
 mod signals;

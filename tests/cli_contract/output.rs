@@ -107,6 +107,9 @@ fn the_shape_of_a_copys_summary() {
     .verify.differences[]: empty
     .verify.differing_bytes: number
     .verify.interrupted: bool
+    .verify.left_out_bytes: number
+    .verify.unlisted_bytes: number
+    .verify_error: null
     .watermark_bytes: number
     .workers: number
     .write_latency_us.count: number

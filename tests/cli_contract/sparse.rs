@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -107,8 +108,11 @@ fn the_operators_word_makes_zeroes_be_skipped() {
     let told = json(0, &["copy", text(&source), text(&target), "--target-is-zero", "--zeroes", "skip", "--verify"]);
     assert_eq!((&told["zeroes"]["known_zero"], &told["bytes_zeroed"]), (&"operator".into(), &0.into()), "{told}");
     assert_equal(&source, &target);
-    // The word was wrong: --verify tells.
+    // The word was wrong, and neither the target's end nor a signature gives it away: --verify tells.
     let (other, garbage) = (sparse(&files), files.stamped("garbage", SIZE, 2));
+    let file = fs::OpenOptions::new().write(true).open(&garbage).unwrap();
+    file.write_all_at(&vec![0; 4 * MIB], (SIZE - 4 * MIB) as u64).unwrap();
+    drop(file);
     let told = json(5, &["copy", text(&other), text(&garbage), "--target-is-zero", "--verify"]);
     assert!(
         told["verify"]["differing_bytes"].as_u64().unwrap() > 50 * MIB as u64,

@@ -59,6 +59,10 @@ const BANNED_IN_PURE: &[&str] = &[
 /// The only files with `unsafe` in them. Each says why in its head and in an `#![allow(unsafe_code, reason = "...")]`.
 const MAY_BE_UNSAFE: &[&str] = &["engine/src/buffer.rs"];
 
+/// The only files that sleep, because the kernel has no event for what they wait for: O_EXCL that falls when a killed
+/// process's last request is done.
+const MAY_SLEEP: &[&str] = &["engine/src/lun/open.rs"];
+
 /// Past this, ask whether there are two rooms in it.
 const MAX_LINES: usize = 600;
 
@@ -185,7 +189,9 @@ fn a_long_file_and_a_headless_file_are_caught() {
 
 /// Waiting for time instead of an event, what is not written yet, and a test that nobody sees being left out.
 fn leftover_faults(file: &File) -> Vec<String> {
-    let banned = ["thread::sleep", "todo!", "unimplemented!"];
+    let may_sleep = MAY_SLEEP.contains(&file.name.as_str());
+    let banned: &[&str] =
+        if may_sleep { &["todo!", "unimplemented!"] } else { &["thread::sleep", "todo!", "unimplemented!"] };
     let all = paths(&file.text);
     let mut faults: Vec<String> = all
         .iter()

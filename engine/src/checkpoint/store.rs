@@ -94,6 +94,11 @@ impl<'a, L: LunIo> Store<'a, L> {
         Self { lun, layout, block, next, latched: false }
     }
 
+    /// The target's physical block.
+    pub fn block(&self) -> Bytes {
+        self.block
+    }
+
     /// Writes the watermark and the counters of `record` to the older slot, under the next sequence number.
     ///
     /// # Errors

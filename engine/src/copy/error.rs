@@ -81,6 +81,25 @@ pub enum CopyError {
         /// Where.
         at: u64,
     },
+    /// The source is not what it was when the copy began.
+    #[error(
+        "the source was changed while it was copied ({0}): the target holds neither its old nor its new state; find out who wrote to \
+         it, then copy again from the beginning (`lunferry checkpoint erase` gives this copy up)"
+    )]
+    SourceChanged(String),
+    /// The source answers nothing any more, not even where it could be read before.
+    #[error(
+        "reading {span} ({lba}) of the source failed: {source}, and so did a block that could be read before: the source or the path \
+         to it is gone; mend that, then go on with --resume"
+    )]
+    SourceDead {
+        /// Where it was noticed.
+        span: Span,
+        /// Where, in the source's logical blocks.
+        lba: Lba,
+        /// The kernel's word.
+        source: io::Error,
+    },
     /// A flush failed; nothing written since the last checkpoint is believed to be durable.
     #[error(
         "flushing the target failed: {0}; nothing after the last checkpoint is taken as durable; --resume goes on from it"
@@ -137,6 +156,8 @@ impl CopyError {
             Self::NoSpace { .. }
             | Self::Ended { .. }
             | Self::TooManyUnreadable(_)
+            | Self::SourceChanged(_)
+            | Self::SourceDead { .. }
             | Self::State { .. }
             | Self::Store(StoreError::Latched | StoreError::Layout(_))
             | Self::Ring { .. }

@@ -5,8 +5,9 @@
 //! request on it is in flight, and never stops waiting for one.
 
 use std::cell::RefCell;
+use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
@@ -41,8 +42,35 @@ pub struct CopyState {
     pub zero_extents: ZeroExtents,
     /// What could not be read.
     pub unreadable: Mutex<UnreadableList>,
+    /// A place that could be read lately.
+    pub last_good: LastGood,
+    /// The source's length.
+    pub source_len: Bytes,
     /// For whoever shows it.
     pub progress: Arc<Progress>,
+}
+
+impl CopyState {
+    /// A block at `at` can't be read. Where a block that could be read before can't be either, not the medium is bad but the
+    /// LUN is gone: nothing is given up then, and the watermark stays below.
+    ///
+    /// # Errors
+    /// [`CopyError::SourceDead`].
+    pub async fn prove_alive<S: LunIo>(&self, source: &S, at: Bytes, errno: i32) -> Result<(), CopyError> {
+        let block = self.source_block;
+        // As long as nothing was read yet, any of nine places all over the LUN will do.
+        let last = self.source_len - block;
+        let anywhere = (0..=8).map(|i| Bytes(last.0 / 8 * i).align_down(block));
+        let known = self.last_good.get();
+        let places: Vec<Bytes> = known.map_or_else(|| anywhere.collect(), |place| vec![place]);
+        for place in places {
+            if source.read_block(place, block.as_len()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let error = io::Error::from_raw_os_error(errno);
+        Err(CopyError::SourceDead { span: Span::at(at, block), lba: at.lba(block), source: error })
+    }
 }
 
 /// The digests of a copy, shared by its workers.
@@ -51,6 +79,20 @@ pub struct Digests {
     pub span: Span,
     /// The table.
     pub table: Mutex<DigestTable>,
+}
+
+/// A place on the source that could be read lately; none at first.
+#[derive(Default)]
+pub struct LastGood(AtomicU64);
+
+impl LastGood {
+    fn set(&self, at: Bytes) {
+        self.0.store(at.0 + 1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Bytes> {
+        self.0.load(Ordering::Relaxed).checked_sub(1).map(Bytes)
+    }
 }
 
 /// A [`ZeroMode`] that all workers see change at once.
@@ -290,13 +332,19 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             let done;
             (done, buf) = self.reader().part(buf, start..end, span.start).await;
             match done {
-                Ok(None) => {}
+                Ok(None) => self.state.last_good.set(span.start + Bytes::from(start)),
                 Ok(Some((at, _))) if end - at > block => {
                     let half = at + ((end - at) / 2).next_multiple_of(block);
                     todo.extend([(half, end), (at, half)]);
                     self.state.progress.retried.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Some((at, errno))) => {
+                    if bad.is_empty()
+                        && let Err(error) =
+                            self.state.prove_alive(self.source, span.start + Bytes::from(at), errno).await
+                    {
+                        return (Err(error), buf);
+                    }
                     match bad.last_mut() {
                         Some(last) if last.end == at => last.end = end,
                         _ => bad.push(at..end),
@@ -308,12 +356,16 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                 Err(error) => return (Err(error), buf),
             }
         }
+        for part in &bad {
+            let place = Span::new(span.start + Bytes::from(part.start), span.start + Bytes::from(part.end));
+            let lba = place.start.lba(self.state.source_block).0;
+            tracing::error!(%place, lba, blocks = part.len() / block, "unreadable on the source");
+        }
         (Ok(bad), buf)
     }
 
     fn give_up(&self, base: Bytes, part: Range<usize>, errno: i32) -> Result<(), CopyError> {
         let span = Span::at(base + Bytes::from(part.start), Bytes::from(part.len()));
-        tracing::error!(%span, lba = span.start.lba(self.state.source_block).0, errno, "unreadable on the source");
         Progress::add(&self.state.progress.unreadable, span.len());
         let mut list = self.state.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         if list.add(span, errno) { Ok(()) } else { Err(CopyError::TooManyUnreadable(MOST_RANGES)) }

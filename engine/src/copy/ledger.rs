@@ -99,6 +99,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     /// # Errors
     /// The store's.
     pub async fn checkpoint(&mut self, watermark: Bytes) -> Result<(), StoreError> {
+        let watermark = self.claimable(watermark);
         if watermark == self.record.watermark {
             return Ok(());
         }
@@ -107,6 +108,18 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         self.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(watermark = watermark.0, sequence = self.record.sequence.0, "checkpoint");
         Ok(())
+    }
+
+    /// What of a watermark a checkpoint may claim: whole physical blocks of the target, since the next write into a block
+    /// that is done in part makes the device read and rewrite all of it, and a torn one damages what was claimed. Never less
+    /// than was claimed before.
+    fn claimable(&self, watermark: Bytes) -> Bytes {
+        let whole = if watermark < self.record.layout.bulk_end() {
+            watermark.align_down(self.store.block())
+        } else {
+            watermark
+        };
+        whole.max(self.record.watermark)
     }
 
     /// Writes checkpoints at their pace until the pass on `board` is over. A checkpoint that fails stops the pass.

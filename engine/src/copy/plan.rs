@@ -26,6 +26,12 @@ const LONGEST_RUN: Bytes = Bytes::mib(128);
 /// How far the queue runs ahead of the watermark at least. It bounds what a run of zeroes can grow to.
 const SMALLEST_WINDOW: Bytes = Bytes::mib(256);
 
+/// Buffers of one worker: a verify takes two for each extent in flight, and a ring registers 1024 at most (`UIO_MAXIOV`).
+const MOST_BUFFERS: Bytes = Bytes(512);
+
+/// Memory for the buffers of all workers, which is pinned; a verify takes twice that.
+const MOST_MEMORY: Bytes = Bytes::gib(2);
+
 /// Numbers from a record that could not be counted on from are not believed. No honest copy comes near.
 const COUNT_LIMIT: u64 = 1 << 62;
 
@@ -99,6 +105,15 @@ pub enum PlanRefusal {
     /// The record belongs to a migration with agents.
     #[error("the target's checkpoint is in state {0}, which a copy can't go on from; it belongs to a live migration")]
     State(State),
+    /// The record was made for another place of the metadata area.
+    #[error(
+        "the target's checkpoint lies in an area of {found} bytes, which is not where this version keeps it; erase it with \
+         `lunferry checkpoint erase` and copy again"
+    )]
+    OtherArea {
+        /// The area's size in the record.
+        found: Bytes,
+    },
     /// The source is not what it was.
     #[error(
         "the source was written to since the checkpoint (its time of last change was {then} ns, it is {now} ns): what was \
@@ -109,6 +124,17 @@ pub enum PlanRefusal {
         then: u64,
         /// Now.
         now: u64,
+    },
+    /// The target is not what the copy left.
+    #[error(
+        "the target was written to since the checkpoint: it bears {kind} at byte {at}, below the watermark, and the source does not; \
+         find out who uses it, then erase the checkpoint with `lunferry checkpoint erase` and copy again"
+    )]
+    TargetChanged {
+        /// The signature's type.
+        kind: String,
+        /// Where it lies.
+        at: u64,
     },
     /// A number in the record is absurd.
     #[error("the target's checkpoint: its {field} of {value} can't be true; erase it with `lunferry checkpoint erase`")]
@@ -139,7 +165,9 @@ impl PlanRefusal {
             Self::NothingToResume => "nothing_to_resume",
             Self::Slots(_) => "checkpoint_not_usable",
             Self::State(_) => "live_migration",
+            Self::OtherArea { .. } => "other_area",
             Self::SourceChanged { .. } => "source_changed",
+            Self::TargetChanged { .. } => "target_changed",
             Self::Absurd { .. } => "checkpoint_absurd",
             Self::Option { .. } => "option",
         }
@@ -195,8 +223,6 @@ pub enum KnownZero {
     Operator,
     /// It is a file without any data.
     AllHole,
-    /// The checkpoint says so.
-    Checkpoint,
 }
 
 /// What was found, for the plan.
@@ -211,6 +237,8 @@ pub struct Found<'a> {
     pub choice: Choice,
     /// Whether both slots read as zeroes.
     pub slots_are_blank: bool,
+    /// Whether anything was found on the target that is not zeroes: a signature, say.
+    pub target_has_signatures: bool,
     /// A fresh name for the migration.
     pub new_uuid: Uuid,
     /// Seconds since 1970.
@@ -240,10 +268,11 @@ pub fn layout(source: &LunInfo, target: &LunInfo) -> Option<Layout> {
 pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
     let sizing = sized(found, options)?;
     let resumed = resumed(found, options)?;
-    let known_zero = known_zero(found, options, resumed.as_ref().map(|(record, _)| record));
+    let known_zero = known_zero(found, options, resumed.as_ref().map(|(record, _)| record))?;
     let zeroes = zero_mode(found, options, known_zero)?;
     let already_complete = resumed.as_ref().is_some_and(|(record, _)| record.state == State::Committed);
-    let flags = Flags { target_was_zero: known_zero.is_some(), fill_unreadable: options.fill_unreadable };
+    let was_zero = resumed.as_ref().map_or(known_zero.is_some(), |(record, _)| record.flags.target_was_zero);
+    let flags = Flags { target_was_zero: was_zero, fill_unreadable: options.fill_unreadable };
     let checkpoints = match (resumed, found.layout) {
         (Some((record, next)), _) => Some(Checkpoints {
             record: Record { flags, writer: WriterVersion::THIS, extent_size: extent_field(sizing), ..record },
@@ -291,7 +320,10 @@ fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotI
             return Err(PlanRefusal::State(state));
         }
     }
-    if record.source_stamp != found.source.content_stamp && record.state != State::Committed {
+    if found.layout != Some(record.layout) {
+        return Err(PlanRefusal::OtherArea { found: record.layout.spec().size });
+    }
+    if record.source_stamp != found.source.content_stamp {
         return Err(PlanRefusal::SourceChanged { then: record.source_stamp, now: found.source.content_stamp });
     }
     let counters = &record.counters;
@@ -318,18 +350,24 @@ fn sized(found: &Found<'_>, options: &Options) -> Result<Sizing, PlanRefusal> {
     let extent = options.extent.unwrap_or(defaults.extent);
     let block = source.logical_block.max(target.logical_block);
     let refuse = |option, value: String, why: String| Err(PlanRefusal::Option { option, value, why });
+    let most = MOST_BUFFERS.as_len();
     if extent < block || !extent.is_multiple_of(block) || extent > Bytes::mib(64) {
         return refuse("--extent", extent.to_string(), format!("give a multiple of {block}, at most 64 MiB"));
     }
     // A smaller or larger extent keeps the bytes in flight where they were.
     let in_flight = defaults.extent.0 * defaults.depth as u64;
     let depth = options.depth.unwrap_or(Bytes((in_flight / extent.0).clamp(2, 64)).as_len());
-    if !(1..=1024).contains(&depth) {
-        return refuse("--depth", depth.to_string(), "give 1 to 1024".into());
+    if !(1..=most).contains(&depth) {
+        return refuse("--depth", depth.to_string(), format!("give 1 to {most}"));
     }
     let workers = options.workers.unwrap_or(defaults.workers);
     if !(1..=64).contains(&workers) {
         return refuse("--workers", workers.to_string(), "give 1 to 64".into());
+    }
+    let memory = Bytes(extent.0 * depth as u64 * workers as u64);
+    if memory > MOST_MEMORY {
+        let why = format!("with {workers} workers of {depth} x {extent} that is {memory}; stay below {MOST_MEMORY}");
+        return refuse("--depth", depth.to_string(), why);
     }
     Ok(Sizing { extent, depth, workers })
 }
@@ -345,14 +383,19 @@ fn queue_sizes(sizing: Sizing, zeroes: ZeroMode) -> QueueSizes {
     }
 }
 
-fn known_zero(found: &Found<'_>, options: &Options, record: Option<&Record>) -> Option<KnownZero> {
-    if let Some(record) = record {
-        return record.flags.target_was_zero.then_some(KnownZero::Checkpoint);
-    }
+/// Whether zeroes may be skipped. A checkpoint's own word is not enough: others may have written to the target since.
+fn known_zero(found: &Found<'_>, options: &Options, record: Option<&Record>) -> Result<Option<KnownZero>, PlanRefusal> {
     if options.target_is_zero {
-        Some(KnownZero::Operator)
+        let refuse =
+            |why: &str| Err(PlanRefusal::Option { option: "--target-is-zero", value: "given".into(), why: why.into() });
+        match record {
+            None if found.target_has_signatures => refuse("the target bears a signature, so it is not; leave it out"),
+            None if !found.slots_are_blank => refuse("there are other bytes at the target's end; leave it out"),
+            Some(record) if !record.flags.target_was_zero => refuse("the copy was not begun so; leave it out"),
+            _ => Ok(Some(KnownZero::Operator)),
+        }
     } else {
-        found.target.is_all_hole.then_some(KnownZero::AllHole)
+        Ok((record.is_none() && found.target.is_all_hole).then_some(KnownZero::AllHole))
     }
 }
 

@@ -107,6 +107,9 @@ pub fn prepare(
         return Err(PrepareError::Refused(judge(&from, &to, &[], same.as_deref(), overrides)?));
     }
     let (source, target) = open_both(source, target, &from, &to, overrides)?;
+    if let Some(how) = topology::same_storage(&source.info, &target.info)? {
+        return Err(PrepareError::Refused(judge(&source.info, &target.info, &[], Some(&how), overrides)?));
+    }
     let signatures = signature::read(target.file(), &target.info.path)?;
     let slots = look_at_slots(&source.info, &target)?;
     let found = Found {
@@ -115,27 +118,48 @@ pub fn prepare(
         layout: plan::layout(&source.info, &target.info),
         choice: slots.choice,
         slots_are_blank: slots.are_blank,
+        target_has_signatures: !signatures.is_empty(),
         new_uuid: Uuid::new_v4(),
         unix_now: unix_now(),
     };
     let planned = plan::plan(&found, options);
-    // A copy that was begun here has put the source's own signatures on the target.
-    let ours = matches!(found.choice, Choice::Use { .. }) || matches!(planned, Err(PlanRefusal::NothingToResume));
-    let relevant: &[Signature] = if ours { &[] } else { &signatures };
     let mut refused: Vec<Refused> = Vec::new();
+    if let (Ok(plan), true) = (&planned, options.resume)
+        && let Some(Signature { kind, offset, .. }) = not_from_source(&signatures, &source, plan.bulk.start)?
+    {
+        refused.push(Refused::Plan(PlanRefusal::TargetChanged { kind, at: offset.get() }));
+    }
+    let relevant = match &planned {
+        // A copy that was begun here has put the source's own signatures on the target.
+        Err(PlanRefusal::NothingToResume) => Vec::new(),
+        _ if matches!(found.choice, Choice::Use { .. }) => Vec::new(),
+        _ => signatures,
+    };
     let mut plan = None;
     match planned {
         Ok(planned) => plan = Some(planned),
         Err(refusal) => refused.push(Refused::Plan(refusal)),
     }
-    refused.extend(judge(&source.info, &target.info, relevant, None, overrides)?);
+    refused.extend(judge(&source.info, &target.info, &relevant, None, overrides)?);
     match plan {
-        Some(plan) if refused.is_empty() => {
-            let overridden = relevant.to_vec();
-            Ok(Prepared { source, target, plan, overridden })
-        }
+        Some(plan) if refused.is_empty() => Ok(Prepared { source, target, plan, overridden: relevant }),
         _ => Err(PrepareError::Refused(refused)),
     }
+}
+
+/// A signature of the target that lies below the watermark and does not come from the source: somebody else wrote to the
+/// target since the checkpoint.
+fn not_from_source(
+    signatures: &[Signature],
+    source: &OpenLun,
+    watermark: Bytes,
+) -> Result<Option<Signature>, PrepareError> {
+    let copied: Vec<&Signature> = signatures.iter().filter(|signature| signature.offset < watermark).collect();
+    if copied.is_empty() {
+        return Ok(None);
+    }
+    let original = signature::read(source.file(), &source.info.path)?;
+    Ok(copied.into_iter().find(|signature| !original.contains(signature)).cloned())
 }
 
 /// Opens both. Where that fails because one is in use, every other reason is listed with it.
@@ -166,6 +190,12 @@ fn judge(
     overrides: &Overrides,
 ) -> Result<Vec<Refused>, LunError> {
     let (source_usage, target_usage) = (usage::read(source)?, usage::read(target)?);
+    for (info, usage) in [(source, &source_usage), (target, &target_usage)] {
+        let unseen = usage.open_elsewhere.unseen;
+        if unseen > 0 {
+            tracing::debug!(lun = %info.path.display(), unseen, "processes that did not let themselves be looked at");
+        }
+    }
     let facts = Facts {
         source,
         target,

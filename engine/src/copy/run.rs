@@ -6,11 +6,12 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
+use rangemap::RangeSet;
 use serde::Serialize;
 
 use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::CopyError;
-use crate::copy::lane::{CopyState, Digests, SharedZeroMode};
+use crate::copy::lane::{CopyState, Digests, LastGood, SharedZeroMode};
 use crate::copy::latency::Latencies;
 use crate::copy::prepare::{Prepared, unix_now};
 use crate::copy::queue::{ExtentQueue, QueueSizes};
@@ -20,6 +21,7 @@ use crate::copy::zeroes::ZeroMode;
 use crate::digest::{DigestTable, ZeroExtents};
 use crate::lun::facts::DeviceKind;
 use crate::lun::open::OpenLun;
+use crate::lun::probe;
 use crate::lun::sizing::Sizing;
 use crate::lun::uring::{RegisteredBuf, UringLun, register_buffers, run_on_ring};
 use crate::units::{Bytes, Span};
@@ -48,10 +50,14 @@ pub struct Verified {
     pub by_digest_bytes: Bytes,
     /// Bytes of both LUNs that were read and compared.
     pub by_reading_bytes: Bytes,
-    /// The ranges that differ, merged.
+    /// Bytes that could not be read from the source, so that nothing can be said of them.
+    pub left_out_bytes: Bytes,
+    /// The ranges that differ, merged; the first 10,000 of them.
     pub differences: Vec<Difference>,
     /// Bytes in blocks that differ, whether listed or not.
     pub differing_bytes: Bytes,
+    /// How many of those are not listed.
+    pub unlisted_bytes: Bytes,
     /// Whether the operator stopped it before its end.
     pub interrupted: bool,
 }
@@ -80,6 +86,8 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
         digests: plan.verify.then(table),
         zero_extents: ZeroExtents::new(extent),
         unreadable: Mutex::new(UnreadableList::default()),
+        last_good: LastGood::default(),
+        source_len: prepared.source.info.capacity,
         progress: Arc::clone(progress),
     };
     let board = Board::new(ExtentQueue::new(plan.bulk, plan.queue), Arc::clone(controls));
@@ -90,7 +98,7 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
         pace: plan.pace,
         unix_now,
     });
-    let (end, latencies) = on_workers(plan.sizing, 1, &board, async |worker, bufs, latencies| {
+    let ran = on_workers(plan.sizing, 1, &board, async |worker, bufs, latencies| {
         let (source, target) = open_on_ring(prepared)?;
         if worker > 0 {
             run_lanes(&source, &target, &state, &board, latencies, bufs).await;
@@ -105,9 +113,12 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
             controls: Arc::clone(controls),
             progress: Arc::clone(progress),
             latencies,
+            source_is_unchanged: &|| source_is_unchanged(&prepared.source),
         };
         session.run(&board, bufs).await.map(Some)
-    })?;
+    });
+    drop_cached_pages(&prepared.target);
+    let (end, latencies) = ran?;
     let unreadable_list = state.unreadable.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Copied {
         end: end.expect("worker 0 tells the end"),
@@ -119,37 +130,113 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
     })
 }
 
-/// Verifies a copy that has just run: what it digested is read from the target alone, the rest from both sides.
+/// Looks whether the source still has the size, the medium and, where the kernel tells one, the time of change that it had
+/// when it was opened. For a real device nothing but its size and medium can tell.
+fn source_is_unchanged(source: &OpenLun) -> Result<(), CopyError> {
+    let was = &source.info;
+    let is =
+        probe::probe_file(source.file(), &was.path).map_err(|error| CopyError::SourceChanged(error.to_string()))?;
+    if was.capacity != is.capacity {
+        let sizes = format!("it had {} bytes and has {}", was.capacity.get(), is.capacity.get());
+        return Err(CopyError::SourceChanged(sizes));
+    }
+    if was.diskseq != is.diskseq {
+        return Err(CopyError::SourceChanged("another medium took its place".into()));
+    }
+    if was.content_stamp != is.content_stamp {
+        return Err(CopyError::SourceChanged("its time of last change is another one".into()));
+    }
+    Ok(())
+}
+
+/// Makes the kernel forget what it has cached of the target. Direct writes go past the page cache: a process that reads
+/// the device meanwhile, as health monitors do, fills it with old bytes that a later mount would see.
+fn drop_cached_pages(target: &OpenLun) {
+    if let Err(error) = rustix::fs::fadvise(target.file(), 0, None, rustix::fs::Advice::DontNeed) {
+        tracing::warn!(%error, "the target's cached pages could not be dropped; run `blockdev --flushbufs` before it is used");
+    }
+}
+
+/// Verifies a copy that has just run: what it digested is read from the target alone, the rest from both sides. Blocks that
+/// could not be read are left out.
 ///
 /// # Errors
-/// Where a LUN can't be read.
+/// Where a LUN can't be read, or the source was changed meanwhile.
 pub fn verify_copied(
     prepared: &Prepared,
     copied: &Copied,
     controls: &Arc<Controls>,
     progress: &Arc<Progress>,
 ) -> Result<Verified, CopyError> {
-    let whole = Span::new(Bytes::ZERO, prepared.source.info.capacity);
+    let (source, target, sizing) = (&prepared.source, &prepared.target, prepared.plan.sizing);
+    let whole = Span::new(Bytes::ZERO, source.info.capacity);
     let Some(digests) = &copied.digests else {
-        return compare(&prepared.source, &prepared.target, &[whole], prepared.plan.sizing, controls, progress);
+        return compare(source, target, &[whole], sizing, controls, progress);
     };
     let (suspects, interrupted) = reread(prepared, copied, digests, controls, progress)?;
-    let bulk = digests.span;
-    // Before the bulk: copied by an earlier run. After it: the overlay range.
-    let mut rest = vec![Span::new(whole.start, bulk.start), Span::new(bulk.end, whole.end)];
-    rest.extend(&suspects);
-    let mut verified = compare(&prepared.source, &prepared.target, &rest, prepared.plan.sizing, controls, progress)?;
-    verified.by_digest_bytes = bulk.len();
+    let block = source.info.logical_block.max(target.info.logical_block);
+    let parts = by_digest_and_by_reading(whole, digests.span, sizing.extent, block, &copied.unreadable, &suspects);
+    let mut verified = compare(source, target, &parts.by_reading, sizing, controls, progress)?;
+    verified.by_digest_bytes = parts.by_digest;
+    verified.left_out_bytes = parts.left_out;
     verified.interrupted |= interrupted;
+    source_is_unchanged(source)?;
     if verified.differing_bytes == Bytes::ZERO && !suspects.is_empty() && !verified.interrupted {
         // Both sides read the same now, but the target did not hold what was read from the source while copying.
         tracing::error!(ranges = ?suspects, "the source changed while it was copied, or a LUN gave two answers");
         let mut found = Differences::default();
         suspects.iter().for_each(|&span| found.add(span));
         verified.differing_bytes = found.bytes();
-        verified.differences = found.listed(prepared.source.info.logical_block);
+        verified.differences = found.listed(source.info.logical_block);
     }
     Ok(verified)
+}
+
+/// Which part of a verify is done how.
+struct Parts {
+    by_digest: Bytes,
+    by_reading: Vec<Span>,
+    left_out: Bytes,
+}
+
+/// Everything outside the digests' span is read on both sides, and so is what lies around unreadable blocks in it, whose
+/// extents have no digest. The unreadable blocks themselves, widened to `block`, are left out.
+fn by_digest_and_by_reading(
+    whole: Span,
+    digested: Span,
+    extent: Bytes,
+    block: Bytes,
+    unreadable: &[Unreadable],
+    suspects: &[Span],
+) -> Parts {
+    let range = |span: Span| span.start.0..span.end.0;
+    let mut by_reading = RangeSet::new();
+    for outside in [Span::new(whole.start, digested.start), Span::new(digested.end, whole.end)] {
+        if !outside.is_empty() {
+            by_reading.insert(range(outside));
+        }
+    }
+    let mut touched = RangeSet::new();
+    for Unreadable { span, .. } in unreadable.iter().filter(|bad| bad.span.overlaps(digested)) {
+        let from = digested.start + (span.start.saturating_sub(digested.start)).align_down(extent);
+        let to = digested.end.min(digested.start + (span.end - digested.start).align_up(extent));
+        touched.insert(from.0..to.0);
+    }
+    let undigested: u64 = touched.iter().map(|range| range.end - range.start).sum();
+    by_reading.extend(touched);
+    by_reading.extend(suspects.iter().map(|&span| range(span)));
+    let mut left_out = RangeSet::new();
+    for Unreadable { span, .. } in unreadable {
+        left_out.insert(span.start.align_down(block).0..span.end.align_up(block).0);
+    }
+    for range in left_out.iter() {
+        by_reading.remove(range.clone());
+    }
+    Parts {
+        by_digest: digested.len() - Bytes(undigested),
+        by_reading: by_reading.iter().map(|range| Span::new(Bytes(range.start), Bytes(range.end))).collect(),
+        left_out: left_out.iter().map(|range| Bytes(range.end - range.start)).sum(),
+    }
 }
 
 /// Reads the target's bulk again; the ranges whose digests differ, and whether it was interrupted.
@@ -161,19 +248,15 @@ fn reread(
     progress: &Arc<Progress>,
 ) -> Result<(Vec<Span>, bool), CopyError> {
     let sizing = prepared.plan.sizing;
-    let sizes = QueueSizes { max_hole: Bytes::mib(128).max(sizing.extent), ..prepared.plan.queue };
-    let board = Board::new(ExtentQueue::new(digests.span, sizes), Arc::clone(controls));
+    let board = Board::new(ExtentQueue::new(digests.span, prepared.plan.queue), Arc::clone(controls));
     board.open();
     let table = Mutex::new(DigestTable::new(digests.span, sizing.extent));
-    let zero_extents = ZeroExtents::new(sizing.extent);
     on_workers(sizing, 1, &board, async |_, bufs, latencies| {
         let pass = Rereading {
             target: &view(&prepared.target, sizing)?,
             block: prepared.target.info.logical_block,
-            extent: sizing.extent,
             board: &board,
             table: &table,
-            zero_extents: &zero_extents,
             unreadable: &copied.unreadable_list,
             progress,
             latencies,
@@ -224,8 +307,10 @@ pub fn compare(
     Ok(Verified {
         by_digest_bytes: Bytes::ZERO,
         by_reading_bytes: read,
+        left_out_bytes: Bytes::ZERO,
         differences: found.listed(source.info.logical_block),
         differing_bytes: found.bytes(),
+        unlisted_bytes: found.unlisted(),
         interrupted,
     })
 }

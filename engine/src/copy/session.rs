@@ -95,6 +95,8 @@ pub struct Session<'a, S, T> {
     pub progress: Arc<Progress>,
     /// This worker's latencies.
     pub latencies: &'a RefCell<Latencies>,
+    /// Whether the source still is what it was when the copy began. Asked before the copy calls itself complete.
+    pub source_is_unchanged: &'a (dyn Fn() -> Result<(), CopyError> + Sync),
 }
 
 impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
@@ -105,8 +107,10 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
     pub async fn run(mut self, bulk: &Board, bufs: Vec<S::Buf>) -> Result<End, CopyError> {
         let Some(plan) = self.checkpoints.take() else {
             bulk.open();
-            self.lanes(bulk, bufs).await;
+            // Other workers' lanes may still be on their way when this one's are done.
+            futures_util::future::join(self.lanes(bulk, bufs), idle(bulk)).await;
             let lo = bulk.finish()?;
+            (self.source_is_unchanged)()?;
             self.target.flush().await.map_err(CopyError::Flush)?;
             return Ok(if bulk.is_complete() { End::Complete } else { End::Interrupted(lo) });
         };
@@ -173,6 +177,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         } else {
             bulk.stop();
         }
+        (self.source_is_unchanged)()?;
         let layout = ledger.record().layout;
         match layout.kind() {
             LayoutKind::PastEnd if ledger.record().counters.unreadable_bytes > Bytes::ZERO => Ok(End::Complete),
@@ -221,6 +226,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             Progress::add(&self.progress.copied, head.len() + rest.len());
             kept.extend_from_slice(&data[..head.len().as_len()]);
         }
+        (self.source_is_unchanged)()?;
         ledger.give_up_heads(&heads).await?;
         Ok(End::Complete)
     }
@@ -243,7 +249,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             match self.source.read_block(at, part.len()).await {
                 Ok(read) => part.copy_from_slice(&read),
                 Err(error) => {
-                    self.list_as_unreadable(Span::at(at, block), error)?;
+                    self.list_as_unreadable(Span::at(at, block), error).await?;
                     if at >= span.start + head && !self.state.fill_unreadable {
                         part.copy_from_slice(&self.old_bytes(Span::at(at, block)).await?);
                     }
@@ -263,17 +269,24 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         Ok(old[from..from + span.len().as_len()].to_vec())
     }
 
-    fn list_as_unreadable(&self, span: Span, error: io::Error) -> Result<(), CopyError> {
+    async fn list_as_unreadable(&self, span: Span, error: io::Error) -> Result<(), CopyError> {
         let block = self.state.source_block;
         if categorise(&error) != Category::Medium {
             return Err(CopyError::of_request("reading", Side::Source, span, block, error));
         }
-        tracing::error!(%span, lba = span.start.lba(block).0, %error, "unreadable on the source");
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        self.state.prove_alive(self.source, span.start, errno).await?;
+        tracing::error!(%span, lba = span.start.lba(block).0, errno, "unreadable on the source");
         Progress::add(&self.progress.unreadable, span.len());
         let mut list = self.state.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-        let listed = list.add(span, error.raw_os_error().unwrap_or(libc::EIO));
+        let listed = list.add(span, errno);
         if listed { Ok(()) } else { Err(CopyError::TooManyUnreadable(MOST_RANGES)) }
     }
+}
+
+/// Waits until nothing is in flight on `board` and nothing more will be.
+async fn idle(board: &Board) {
+    while !board.moved_to(Bytes(u64::MAX)).await {}
 }
 
 /// Whether a copy starts or goes on from such a record. A commit or a last pass that follows no whole bulk pass would claim

@@ -55,11 +55,6 @@ impl Differences {
         }
     }
 
-    /// Whether nothing differs.
-    pub fn is_empty(&self) -> bool {
-        self.bytes == Bytes::ZERO
-    }
-
     /// How many bytes lie in blocks that differ.
     pub fn bytes(&self) -> Bytes {
         self.bytes

@@ -14,8 +14,8 @@ use crate::copy::latency::Latencies;
 use crate::copy::queue::Take;
 use crate::copy::transfer::Transfers;
 use crate::copy::unreadable::UnreadableList;
-use crate::digest::{DigestTable, ZeroExtents, contribution};
-use crate::lun::LunIo;
+use crate::digest::{DigestTable, contribution};
+use crate::lun::{LunIo, Segment};
 use crate::units::{Bytes, Span};
 
 /// A second reading of the target on one worker.
@@ -24,14 +24,10 @@ pub struct Rereading<'a, T> {
     pub target: &'a T,
     /// Its logical block.
     pub block: Bytes,
-    /// The extent of the copy.
-    pub extent: Bytes,
     /// The queue, over the span of the copy's digests.
     pub board: &'a Board,
     /// The digests of what is read now, shared by all workers.
     pub table: &'a Mutex<DigestTable>,
-    /// The digest of an extent of zeroes.
-    pub zero_extents: &'a ZeroExtents,
     /// Extents with unreadable blocks have no digest; nothing can be said of them.
     pub unreadable: &'a UnreadableList,
     /// For whoever shows it.
@@ -48,16 +44,12 @@ impl<T: LunIo> Rereading<'_, T> {
 
     async fn lane(&self, mut buf: T::Buf) -> T::Buf {
         loop {
-            let take = self.board.take(|at| self.transfers().segment(at)).await;
+            // Nothing is believed of holes: everything is read.
+            let take = self.board.take(|_| Ok(Segment { is_hole: false, end: Bytes(u64::MAX) })).await;
             match take {
-                Take::Hole(span) => {
-                    self.zeroes(span);
-                    Progress::add(&self.progress.verified, span.len());
-                    self.board.done(span);
-                }
                 Take::Extent(span) if self.unreadable.touches(span) => self.board.done(span),
                 Take::Extent(span) => buf = self.extent(buf, span).await,
-                Take::Finished | Take::Punch(_) | Take::Wait => return buf,
+                Take::Finished | Take::Hole(_) | Take::Punch(_) | Take::Wait => return buf,
             }
         }
     }
@@ -90,18 +82,6 @@ impl<T: LunIo> Rereading<'_, T> {
             block: self.block,
             progress: self.progress,
             latencies: self.latencies,
-        }
-    }
-
-    fn zeroes(&self, span: Span) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut at = span.start;
-        while at < span.end {
-            let len = self.extent.min(span.end - at);
-            if !self.unreadable.touches(Span::at(at, len)) {
-                table.add(at, self.zero_extents.contribution(at, len));
-            }
-            at += len;
         }
     }
 }

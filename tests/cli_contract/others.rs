@@ -113,3 +113,22 @@ fn a_target_with_a_signature_is_not_zero_whatever_the_operator_says() {
     let args = ["copy", text(&source), text(&target), "--overwrite-signature", "ext4", "--target-is-zero", "--json"];
     fails_with(&lunferry(&args), 2, "option");
 }
+
+/// Direct writes go past the page cache. Whoever reads the device through it meanwhile keeps old pages alive.
+#[test]
+fn a_reader_of_the_target_sees_no_old_pages_in_the_end() {
+    needs_loop_devices!();
+    let _alone = alone();
+    let files = Files::new();
+    let source = files.stamped("source", SIZE, 1);
+    let target = LoopLun::new(SIZE as u64, 512).unwrap();
+    let reader = OpenOptions::new().read(true).open(target.path()).unwrap();
+    let mut seen = vec![0; SIZE];
+    let args = ["copy", text(&source), text(target.path()), "--limit", "12MiB/s"];
+    let mut copy = Background::start(&args);
+    copy.wait_for("copied");
+    reader.read_exact_at(&mut seen, 0).unwrap();
+    assert_eq!(copy.end().code, Some(0));
+    reader.read_exact_at(&mut seen, 0).unwrap();
+    assert_eq!(stamp::difference(&seen, &stamp::stamped(SIZE, 1)), None);
+}

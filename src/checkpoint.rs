@@ -181,7 +181,7 @@ fn erase_slots(lun: &OpenLun, slots: &[SlotId]) -> Result<(), CopyError> {
     let layout = Layout::of(AreaSpec::V1, capacity, capacity).map_err(StoreError::Layout)?;
     let ring = |source| CopyError::Ring { depth: 8, extent: lun.info.physical_block, source };
     run_on_ring(8, async {
-        let io = UringLun::new(lun.file(), false).map_err(ring)?;
+        let io = UringLun::new(lun.file(), false, capacity).map_err(ring)?;
         Ok(Store::new(&io, layout, lun.info.physical_block, SlotId::A).erase(slots).await?)
     })
     .map_err(ring)?

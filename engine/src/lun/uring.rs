@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -22,18 +23,33 @@ use crate::buffer::AlignedBuf;
 use crate::lun::{LunIo, Segment};
 use crate::units::{Bytes, Span};
 
-/// A buffer that is registered with the worker's ring.
-pub struct RegisteredBuf(FixedBuf);
+/// A buffer that is registered with the worker's ring. Must be dropped inside [`run_on_ring`].
+pub struct RegisteredBuf {
+    buf: FixedBuf,
+    lease: Rc<Lease>,
+}
+
+/// The registration of a ring's buffers. It ends with the last of them: the kernel gives the locked memory of a ring that
+/// is closed back some time later, when the next phase of the same process may long have asked for its own.
+struct Lease(FixedBufRegistry<AlignedBuf>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unregister() {
+            tracing::debug!(%error, "the buffers stay registered until the ring is gone");
+        }
+    }
+}
 
 impl AsRef<[u8]> for RegisteredBuf {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.buf
     }
 }
 
 impl AsMut<[u8]> for RegisteredBuf {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.buf
     }
 }
 
@@ -82,13 +98,15 @@ fn half(count: usize) -> usize {
 fn try_register(count: usize, len: Bytes) -> io::Result<Vec<RegisteredBuf>> {
     let registry = FixedBufRegistry::new(AlignedBuf::many(count, len.as_len())?);
     registry.register()?;
+    let lease = Rc::new(Lease(registry));
     // The registry takes UIO_MAXIOV buffers (1024) and drops the rest without a word.
     let taken = |i| {
         let missing = || {
             let words = format!("{count} buffers were asked for, and a ring takes {i} at most: lower the depth");
             io::Error::new(io::ErrorKind::InvalidInput, words)
         };
-        registry.check_out(i).map(RegisteredBuf).ok_or_else(missing)
+        let buf = lease.0.check_out(i).ok_or_else(missing)?;
+        Ok(RegisteredBuf { buf, lease: Rc::clone(&lease) })
     };
     (0..count).map(taken).collect()
 }
@@ -146,13 +164,15 @@ impl LunIo for UringLun {
     type Buf = RegisteredBuf;
 
     async fn read(&self, buf: RegisteredBuf, part: Range<usize>, at: Bytes) -> (io::Result<usize>, RegisteredBuf) {
-        let (done, slice) = self.ring.read_fixed_at(buf.0.slice(part), at.0).await;
-        (done, RegisteredBuf(slice.into_inner()))
+        let RegisteredBuf { buf, lease } = buf;
+        let (done, slice) = self.ring.read_fixed_at(buf.slice(part), at.0).await;
+        (done, RegisteredBuf { buf: slice.into_inner(), lease })
     }
 
     async fn write(&self, buf: RegisteredBuf, part: Range<usize>, at: Bytes) -> (io::Result<usize>, RegisteredBuf) {
-        let (done, slice) = self.ring.write_fixed_at(buf.0.slice(part), at.0).await;
-        (done, RegisteredBuf(slice.into_inner()))
+        let RegisteredBuf { buf, lease } = buf;
+        let (done, slice) = self.ring.write_fixed_at(buf.slice(part), at.0).await;
+        (done, RegisteredBuf { buf: slice.into_inner(), lease })
     }
 
     /// For a block device the kernel turns this into a write-zeroes command that may unmap, and refuses where the device has

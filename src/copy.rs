@@ -41,7 +41,7 @@ fn try_run(args: &CopyArgs, cli: &Cli) -> Result<Exit, Failure> {
     })?;
     let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
     controls.set_rate(args.limit);
-    stop::on_signals(&controls).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
+    stop::on_signals(&controls, cli.quiet).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
     if prepared.plan.checkpoints.is_none() {
         tracing::warn!("the target is too small for checkpoints: a copy that is interrupted starts from the beginning");
     }

@@ -36,7 +36,7 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
     warn_of_unfinished_copy(&source, &target);
     let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
     controls.set_rate(args.limit);
-    stop::on_signals(&controls).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
+    stop::on_signals(&controls, cli.quiet).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
     let whole = Span::new(Bytes::ZERO, source.info.capacity);
     let sizing = sizing::defaults(&source.info, &target.info);
     let started = Instant::now();

@@ -5,14 +5,19 @@ use lunferry_engine::checkpoint::record::{Record, StoredIdentity};
 use lunferry_engine::checkpoint::slots::{Choice, SlotView, choose};
 use lunferry_engine::checkpoint::store::{Store, StoreError};
 use lunferry_engine::copy::error::CopyError;
-use lunferry_engine::copy::prepare::slot_views;
-use lunferry_engine::lun::facts::Role;
+use lunferry_engine::copy::prepare::{Refused, slot_views};
+use lunferry_engine::lun::error::LunError;
+use lunferry_engine::lun::facts::{LunInfo, Role};
 use lunferry_engine::lun::open::OpenLun;
+use lunferry_engine::lun::probe::probe;
+use lunferry_engine::lun::safety::Refusal;
 use lunferry_engine::lun::uring::{UringLun, run_on_ring};
+use lunferry_engine::lun::usage;
 use serde_json::{Value, json};
 
 use crate::cli::{Cli, DeviceArgs, EraseArgs};
 use crate::exit::{Exit, Failure};
+use crate::lun::{as_target, is_too_small};
 use crate::output;
 
 /// Shows both slots.
@@ -25,7 +30,10 @@ pub fn show(args: &DeviceArgs, cli: &Cli) -> Exit {
 
 fn try_show(args: &DeviceArgs, cli: &Cli) -> Result<(), Failure> {
     let lun = OpenLun::open(&args.device, Role::Source)?;
-    let [a, b] = slot_views(&lun, None)?;
+    let Some([a, b]) = slots_of(&lun)? else {
+        show_none(&lun, cli);
+        return Ok(());
+    };
     let choice = choose(a.clone(), b.clone());
     let (used, note) = match &choice {
         Choice::None => (None, "no checkpoint".to_owned()),
@@ -52,6 +60,32 @@ fn try_show(args: &DeviceArgs, cli: &Cli) -> Result<(), Failure> {
         show_record(record, is_about(record, &lun));
     }
     Ok(())
+}
+
+/// Both slots; none on a LUN that is too small for any.
+fn slots_of(lun: &OpenLun) -> Result<Option<[SlotView; 2]>, Failure> {
+    match slot_views(lun, None) {
+        Ok(views) => Ok(Some(views)),
+        Err(error) if is_too_small(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn show_none(lun: &OpenLun, cli: &Cli) {
+    let note = "no checkpoint (too small for one)";
+    if cli.json {
+        output::json(&json!({
+            "result": "shown",
+            "exit_code": 0,
+            "device": lun.info.path,
+            "checkpoint": null,
+            "about_this_lun": null,
+            "note": note,
+            "slots": [],
+        }));
+    } else {
+        output::line(format_args!("{}: {note}", lun.info.path.display()));
+    }
 }
 
 fn show_record(record: &Record, about_this_lun: bool) {
@@ -125,11 +159,22 @@ pub fn erase(args: &EraseArgs, cli: &Cli) -> Exit {
 }
 
 fn try_erase(args: &EraseArgs, cli: &Cli) -> Result<Exit, Failure> {
-    let lun = OpenLun::open(&args.device, Role::Target)?;
-    let views = slot_views(&lun, None)?;
+    let lun = match OpenLun::open(&args.device, Role::Target) {
+        Ok(lun) => lun,
+        Err(error @ (LunError::InUse { .. } | LunError::ReadOnly { .. })) => {
+            // Every use with its mend, where a look without a lock finds any.
+            refuse_what_is_in_use(&probe(&args.device)?)?;
+            return Err(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    refuse_what_is_in_use(&lun.info)?;
+    let views = slots_of(&lun)?;
+    let note = if views.is_none() { "no checkpoint to erase (too small for one)" } else { "no checkpoint to erase" };
+    let views = views.as_ref().map_or(&[][..], |views| views);
     let erasable: Vec<(SlotId, bool)> = SlotId::BOTH
         .into_iter()
-        .zip(&views)
+        .zip(views)
         .filter_map(|(slot, view)| is_ours(view, &lun).map(|certain| (slot, certain)))
         .collect();
     if let Some((slot, _)) = erasable.iter().find(|(_, certain)| !certain && !args.force) {
@@ -155,11 +200,21 @@ fn try_erase(args: &EraseArgs, cli: &Cli) -> Result<Exit, Failure> {
     } else if !cli.quiet {
         let device = args.device.display();
         match names.is_empty() {
-            true => output::line(format_args!("{device}: no checkpoint to erase")),
+            true => output::line(format_args!("{device}: {note}")),
             false => output::line(format_args!("{device}: erased slot {}", names.join(" and slot "))),
         }
     }
     Ok(Exit::Done)
+}
+
+/// What a copy refuses because somebody uses the target, an erase refuses too: the slots may be theirs.
+fn refuse_what_is_in_use(info: &LunInfo) -> Result<(), Failure> {
+    let mut refusals = as_target(info, &usage::read(info)?, &[]);
+    refusals.retain(|refusal| matches!(refusal, Refusal::InUse { role: Role::Target, .. }));
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(refusals.into_iter().map(Refused::Safety).collect::<Vec<_>>().into())
 }
 
 /// Whether a slot holds something of Lunferry's: `Some(true)` for a good record about this very LUN, `Some(false)` for what
@@ -180,9 +235,11 @@ fn erase_slots(lun: &OpenLun, slots: &[SlotId]) -> Result<(), CopyError> {
     let capacity = lun.info.capacity;
     let layout = Layout::of(AreaSpec::V1, capacity, capacity).map_err(StoreError::Layout)?;
     let ring = |source| CopyError::Ring { depth: 8, extent: lun.info.physical_block, source };
+    // No more than the record's own block goes: what is behind it in a slot may be data that was copied there.
+    let block = lun.info.logical_block;
     run_on_ring(8, async {
-        let io = UringLun::new(lun.file(), false).map_err(ring)?;
-        Ok(Store::new(&io, layout, lun.info.physical_block, SlotId::A).erase(slots).await?)
+        let io = UringLun::new(lun.file(), false, capacity).map_err(ring)?;
+        Ok(Store::new(&io, layout, block, SlotId::A).erase(slots).await?)
     })
     .map_err(ring)?
 }

@@ -3,9 +3,10 @@
 use std::fs::read_dir;
 use std::path::{Path, PathBuf};
 
-use lunferry_engine::checkpoint::slots::Choice;
-use lunferry_engine::checkpoint::slots::choose;
-use lunferry_engine::copy::prepare::slot_views;
+use lunferry_engine::checkpoint::layout::LayoutError;
+use lunferry_engine::checkpoint::slots::{Choice, choose};
+use lunferry_engine::checkpoint::store::StoreError;
+use lunferry_engine::copy::prepare::{PrepareError, slot_views};
 use lunferry_engine::lun::error::LunError;
 use lunferry_engine::lun::facts::{LunInfo, Role, Signature, Usage};
 use lunferry_engine::lun::open::OpenLun;
@@ -48,7 +49,7 @@ impl Known {
 }
 
 /// What stands against overwriting a LUN, whatever the source.
-fn as_target(info: &LunInfo, usage: &Usage, signatures: &[Signature]) -> Vec<Refusal> {
+pub fn as_target(info: &LunInfo, usage: &Usage, signatures: &[Signature]) -> Vec<Refusal> {
     let nobody = Usage::default();
     let facts = Facts {
         source: info,
@@ -175,6 +176,11 @@ fn show_facts(info: &LunInfo) {
     }
 }
 
+/// Whether there can be no checkpoint, because the LUN has no room for an area.
+pub fn is_too_small(error: &PrepareError) -> bool {
+    matches!(error, PrepareError::Store(StoreError::Layout(LayoutError::TooSmall { .. })))
+}
+
 fn checkpoint_in_words(path: &Path) -> String {
     let lun = match OpenLun::open(path, Role::Source) {
         Ok(lun) => lun,
@@ -192,6 +198,7 @@ fn checkpoint_in_words(path: &Path) -> String {
             )
         }
         Ok(Choice::Refused(refusal)) => refusal.to_string(),
-        Err(error) => format!("none: {error}"),
+        Err(error) if is_too_small(&error) => "none (the LUN is too small for one)".into(),
+        Err(error) => format!("not looked at: {error}"),
     }
 }

@@ -5,7 +5,7 @@
 //!   copy, verify, checkpoint, lun
 //!               one file a verb: an options struct in, an exit code out
 //!   exit        exit codes, and the one place where errors become one
-//!   output      stdout and stderr that may be closed at any time; logs that do not break the bar
+//!   output      stdout and stderr that may be closed, or not be read, at any time; logs that do not break the bar
 //!   progress/   the bar, the lines, and the rate behind both
 //!   stop        Ctrl-C
 //! ```
@@ -21,6 +21,7 @@ mod stop;
 mod summary;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -33,20 +34,30 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(wrong_use(&error)),
     };
+    if let Err(error) = output::start() {
+        // Before this nothing is open that could be held up.
+        let _ = writeln!(std::io::stderr(), "lunferry: starting a thread failed: {error}");
+        return ExitCode::from(exit::Exit::Failed);
+    }
     output::start_logging(cli.log_format, cli.verbose);
-    let exit = match &cli.verb {
-        Verb::Copy(args) => copy::run(args, &cli),
-        Verb::Verify(args) => verify::run(args, &cli),
-        Verb::Checkpoint(CheckpointVerb::Show(args)) => checkpoint::show(args, &cli),
-        Verb::Checkpoint(CheckpointVerb::Erase(args)) => checkpoint::erase(args, &cli),
-        Verb::Lun(LunVerb::List) => lun::list(&cli),
-        Verb::Lun(LunVerb::Show(args)) => lun::show(args, &cli),
+    let exit = run(&cli);
+    output::finish(output::LAST_WORDS);
+    ExitCode::from(exit)
+}
+
+fn run(cli: &Cli) -> exit::Exit {
+    match &cli.verb {
+        Verb::Copy(args) => copy::run(args, cli),
+        Verb::Verify(args) => verify::run(args, cli),
+        Verb::Checkpoint(CheckpointVerb::Show(args)) => checkpoint::show(args, cli),
+        Verb::Checkpoint(CheckpointVerb::Erase(args)) => checkpoint::erase(args, cli),
+        Verb::Lun(LunVerb::List) => lun::list(cli),
+        Verb::Lun(LunVerb::Show(args)) => lun::show(args, cli),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "lunferry", &mut output::Stdout);
             exit::Exit::Done
         }
-    };
-    ExitCode::from(exit)
+    }
 }
 
 /// What clap has to say: help, the version, or what is wrong with the arguments. With `--json` the latter is a document on

@@ -1,14 +1,15 @@
 //! Shows how far a copy is: a bar on a terminal, a line each second on a pipe, nothing with `--quiet`.
 //!
-//! Runs on a thread of its own and only reads counters; it can't slow the copy down or stop it.
+//! Runs on a thread of its own and only reads counters; it can't slow the copy down or stop it. The bar is drawn by that
+//! thread too, which a terminal that takes nothing more (Ctrl-S) holds up: nobody waits for it for long.
 
 mod rate;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -36,23 +37,31 @@ impl Phase {
     }
 }
 
+/// How long the end of a phase waits for the last look of its display.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// A display that runs until it is dropped.
-pub struct Display {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+pub struct Display(Option<Running>);
+
+struct Running {
+    stop: Sender<()>,
+    /// Hangs up when the thread is done.
+    done: Receiver<()>,
 }
 
 impl Display {
     /// Shows `phase` of a copy of `total` bytes, of which `before` were done in an earlier run. Nothing where `quiet`.
     pub fn start(phase: Phase, progress: &Arc<Progress>, before: Bytes, total: Bytes, quiet: bool) -> Self {
         if quiet {
-            return Self { stop: None, thread: None };
+            return Self(None);
         }
         let (stop, stopped) = channel();
+        let (hang_up, done) = channel::<()>();
         let view = View { phase, progress: Arc::clone(progress), before, total };
-        let bar = std::io::stderr().is_terminal().then(|| view.bar());
-        let tick = if bar.is_some() { Duration::from_millis(100) } else { Duration::from_secs(1) };
         let run = move || {
+            let _hang_up = hang_up;
+            let bar = std::io::stderr().is_terminal().then(|| view.bar());
+            let tick = if bar.is_some() { Duration::from_millis(100) } else { Duration::from_secs(1) };
             let (started, mut rate) = (Instant::now(), Rate::default());
             rate.sample(Duration::ZERO, view.done());
             while stopped.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
@@ -66,16 +75,17 @@ impl Display {
             }
         };
         // Without a thread there is no display, and the copy is none the worse.
-        let thread = thread::Builder::new().name("progress".into()).spawn(run).ok();
-        Self { stop: Some(stop), thread }
+        let started = thread::Builder::new().name("progress".into()).spawn(run).is_ok();
+        Self(started.then_some(Running { stop, done }))
     }
 }
 
 impl Drop for Display {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(Running { stop, done }) = self.0.take() {
+            drop(stop);
+            // A thread that stands still is left behind; it holds nothing that anybody else needs.
+            let _ = done.recv_timeout(LAST_LOOK);
         }
     }
 }

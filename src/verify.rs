@@ -6,11 +6,13 @@ use std::time::Instant;
 use lunferry_engine::checkpoint::slots::{Choice, choose};
 use lunferry_engine::copy::board::{Controls, Progress};
 use lunferry_engine::copy::plan;
-use lunferry_engine::copy::prepare::slot_views;
+use lunferry_engine::copy::prepare::{Refused, slot_views};
 use lunferry_engine::copy::run::{Verified, compare};
 use lunferry_engine::lun::facts::Role;
 use lunferry_engine::lun::open::OpenLun;
-use lunferry_engine::lun::sizing;
+use lunferry_engine::lun::probe::probe;
+use lunferry_engine::lun::safety::Refusal;
+use lunferry_engine::lun::{sizing, topology};
 use lunferry_engine::units::{Bytes, Span};
 use serde_json::json;
 
@@ -30,13 +32,18 @@ pub fn run(args: &VerifyArgs, cli: &Cli) -> Exit {
 }
 
 fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
+    let (from, to) = (probe(&args.source)?, probe(&args.target)?);
+    // A LUN equals itself, which says nothing of a copy.
+    if let Some(how) = topology::same_storage(&from, &to)? {
+        return Err(vec![Refused::Safety(Refusal::SameStorage { how })].into());
+    }
     let source = OpenLun::open(&args.source, Role::Source)?;
     let target = OpenLun::open(&args.target, Role::Source)?;
     check_sizes(&source, &target)?;
     warn_of_unfinished_copy(&source, &target);
     let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
     controls.set_rate(args.limit);
-    stop::on_signals(&controls).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
+    stop::on_signals(&controls, cli.quiet).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
     let whole = Span::new(Bytes::ZERO, source.info.capacity);
     let sizing = sizing::defaults(&source.info, &target.info);
     let started = Instant::now();

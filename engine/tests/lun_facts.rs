@@ -376,7 +376,8 @@ fn a_partition_and_its_disk_are_one_and_siblings_are_not() {
     let two = disk.add_partition(2, 34816, 32768).unwrap();
     let facts = info(&one);
     assert_eq!((facts.device, facts.capacity), (DeviceKind::Partition, Bytes::mib(16)));
-    assert!(facts.identity.text.ends_with("-part1") && facts.max_io.is_some());
+    assert!(facts.identity.text.ends_with("-part1 start 2048 sectors 32768"), "{}", facts.identity);
+    assert!(facts.max_io.is_some());
     assert!(same(&one, disk.path()).is_some() && same(disk.file(), &one).is_some());
     assert_eq!(same(&one, &two), None);
     assert_eq!(codes(&one, &two, &[]), NOTHING);
@@ -432,6 +433,10 @@ fn loop_devices_and_their_file_are_one_where_they_overlap() {
     fs::hard_link(&back, &kept).unwrap();
     fs::remove_file(&back).unwrap();
     assert!(same(nested.path(), &kept).is_some());
+    let (unnamed, again) = (info(high.path()), info(high.path()));
+    assert_eq!((unnamed.identity.kind, &unnamed.identity), (IdentityKind::KernelName, &again.identity));
+    let diskseq = format!(" diskseq {}", unnamed.diskseq.unwrap());
+    assert!(unnamed.identity.text.contains(" boot ") && unnamed.identity.text.ends_with(&diskseq), "{unnamed:?}");
     assert_eq!(usage_of(&kept).loop_devices.len(), 3);
 }
 

@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use lunferry_fixtures::loopdev::{LoopLun, LoopOptions};
 use lunferry_fixtures::stamp;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Background, Before, Files, MIB, Refused, alone, assert_holds, json, lunferry, refused, shape, text,
+    Background, Before, Files, MIB, Refused, alone, assert_holds, json, lunferry, needs_loop_devices, refused, shape,
+    text,
 };
 
 const SIZE: usize = 8 * MIB;
@@ -207,6 +209,8 @@ fn a_finished_copy_beside_its_record() {
     let before = Before::of(&target);
     let told = json(0, &["copy", text(&source), text(&target), "--resume"]);
     assert_eq!((&told["result"], &told["verify"]), (&"already_complete".into(), &serde_json::Value::Null));
+    assert_eq!((&told["source"], &told["target"]), (&text(&source).into(), &text(&target).into()), "{told}");
+    assert_eq!(told["migration"], shown["checkpoint"]["migration"], "{told}");
     let told = json(0, &["copy", text(&source), text(&target), "--resume", "--verify"]);
     assert_eq!(told["verify"]["by_reading_bytes"], len, "{told}");
     before.assert_untouched();
@@ -247,6 +251,78 @@ fn a_target_too_small_for_checkpoints_is_said_aloud_and_works() {
     let told = json(0, &["copy", text(&source), text(&target), "--verify"]);
     assert_eq!((&told["checkpoints"], told["checkpoint_layout"].is_null()), (&0.into(), true), "{told}");
     assert_eq!(told["verify"]["differing_bytes"], 0, "{told}");
+}
+
+#[test]
+fn a_lun_too_small_for_a_checkpoint_has_none() {
+    let _alone = alone();
+    let files = Files::new();
+    let small = files.stamped("small", MIB, 1);
+    let before = Before::of(&small);
+    let shown = json(0, &["checkpoint", "show", text(&small)]);
+    assert_eq!(
+        (&shown["note"], &shown["slots"]),
+        (&"no checkpoint (too small for one)".into(), &serde_json::json!([]))
+    );
+    let told = json(0, &["checkpoint", "erase", text(&small)]);
+    assert_eq!((&told["result"], &told["slots"]), (&"nothing_to_erase".into(), &serde_json::json!([])), "{told}");
+    for (verb, words) in [("show", "no checkpoint (too small for one)"), ("erase", "to erase (too small for one)")] {
+        let run = lunferry(&["checkpoint", verb, text(&small)]);
+        assert!(run.code == Some(0) && run.stdout.contains(words), "{run:?}");
+    }
+    let run = lunferry(&["lun", "show", text(&small)]);
+    assert!(run.code == Some(0) && run.stdout.contains("none (the LUN is too small for one)"), "{run:?}");
+    before.assert_untouched();
+}
+
+#[test]
+fn erase_refuses_what_is_in_use() {
+    let _alone = alone();
+    let files = Files::new();
+    let (_source, target) = interrupted(&files, 5 * MIB);
+    let before = Before::of(&target);
+    let refused = |path: &Path, code: &str, words: &str| {
+        for flags in [&[][..], &["--force"]] {
+            let told = json(3, &[&["checkpoint", "erase", text(path)], flags].concat());
+            assert_eq!((&told["errors"][0]["code"], &told["result"]), (&code.into(), &"refused".into()), "{told}");
+            assert!(told["errors"][0]["message"].as_str().unwrap().contains(words), "{told}");
+        }
+        before.assert_untouched();
+    };
+    let open = File::options().append(true).open(&target).unwrap();
+    refused(&target, "target_open_elsewhere", "has it open for writing; end that process first");
+    drop(open);
+    needs_loop_devices!();
+    let lun = LoopLun::over(&target, LoopOptions::default()).unwrap();
+    refused(&target, "target_behind_loop_device", "shows the same bytes");
+    let other = LoopLun::over(&target, LoopOptions::default()).unwrap();
+    refused(lun.path(), "target_behind_loop_device", text(other.path()));
+    drop((lun, other));
+    assert_eq!(json(0, &["checkpoint", "erase", text(&target), "--force"])["result"], "erased");
+}
+
+#[test]
+fn erase_takes_one_logical_block_of_each_slot() {
+    needs_loop_devices!();
+    let _alone = alone();
+    let files = Files::new();
+    let back = files.stamped("back", SIZE, 3);
+    // The physical block of a loop device over a file is the file system's.
+    let lun = LoopLun::over(&back, LoopOptions::default()).unwrap();
+    let mut damaged = File::options().write(true).open(lun.path()).unwrap();
+    for slot in slots(SIZE) {
+        damaged.seek(SeekFrom::Start(slot as u64)).unwrap();
+        damaged.write_all(b"LUNFERRY").unwrap();
+    }
+    damaged.sync_all().unwrap();
+    drop(damaged);
+    let before = fs::read(lun.path()).unwrap();
+    assert_eq!(json(0, &["checkpoint", "erase", text(lun.path()), "--force"])["result"], "erased");
+    let after = fs::read(lun.path()).unwrap();
+    for slot in slots(SIZE) {
+        assert_eq!(after[slot..slot + 512], [0; 512]);
+        assert!(after[slot + 512..slot + SLOT] == before[slot + 512..slot + SLOT], "data behind the block at {slot}");
+    }
 }
 
 #[test]

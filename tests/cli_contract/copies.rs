@@ -1,12 +1,15 @@
 //! Copies that must succeed: block sizes, ragged sizes, the rate limit, file systems.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lunferry_fixtures::loopdev::{LoopLun, LoopOptions};
 use lunferry_fixtures::stamp;
 
-use crate::support::{Files, MIB, alone, assert_holds, json, lunferry, needs_loop_devices, text};
+use crate::support::{Files, LUNFERRY, MIB, alone, assert_holds, json, lunferry, needs_loop_devices, text};
 
 #[test]
 fn block_sizes_of_512_and_4096_mix_where_the_sizes_allow_it() {
@@ -58,6 +61,42 @@ fn a_limit_is_kept() {
     let started = Instant::now();
     assert_eq!(lunferry(&["verify", text(&source), text(&target), "--limit", "8MiB/s"]).code, Some(0));
     assert!(started.elapsed() > Duration::from_millis(400), "{:?}", started.elapsed());
+}
+
+#[test]
+fn little_lockable_memory_makes_fewer_buffers() {
+    let _alone = alone();
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: cli_contract: root has to become another user for a limit to count");
+        return;
+    }
+    let files = Files::new();
+    let (source, target) = (files.stamped("source", 16 * MIB, 1), files.stamped("target", 16 * MIB, 2));
+    // The program lies where another user may not go.
+    let program = files.path("lunferry");
+    fs::copy(LUNFERRY, &program).unwrap();
+    for (path, mode) in [(&files.path("."), 0o755), (&program, 0o755), (&source, 0o666), (&target, 0o666)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let run = |limit_kib: u32, verb: &str| {
+        let as_user = "setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all --inh-caps=-all";
+        let [program, source, target] = [&program, &source, &target].map(|path| text(path));
+        let script = format!("ulimit -l {limit_kib}; exec {as_user} {program} --json {verb} {source} {target}");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said, String::from_utf8(output.stdout).unwrap())
+    };
+    for limit_kib in [8192, 4096] {
+        fs::write(&target, stamp::stamped(16 * MIB, 2)).unwrap();
+        for verb in ["copy --verify", "verify"] {
+            let (code, said, told) = run(limit_kib, verb);
+            assert_eq!(code, Some(0), "{limit_kib} {verb}: {said}{told}");
+            assert!(said.contains("ulimit -l") && said.contains("got="), "{limit_kib} {verb}: {said}");
+        }
+        assert_holds(&target, &stamp::stamped(16 * MIB, 1));
+    }
+    let (code, said, told) = run(64, "copy");
+    assert!(code == Some(1) && told.contains("ulimit -l"), "{said}{told}");
 }
 
 #[test]

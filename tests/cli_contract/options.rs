@@ -1,5 +1,8 @@
 //! Wrong use: exit code 2, before anything is opened for writing.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use crate::support::{Files, MIB, Refused, alone, json, refused, text};
 
 #[test]
@@ -56,6 +59,26 @@ fn a_target_that_was_made_goes_again_when_the_copy_is_refused() {
     assert!(!target.exists());
     json(0, &["copy", text(&source), text(&target), "--create"]);
     assert_eq!(std::fs::read(&source).unwrap(), std::fs::read(&target).unwrap());
+    assert_eq!(std::fs::metadata(&target).unwrap().mode() & 0o7777, 0o600);
+    // What was there before stays, whatever becomes of the copy.
+    json(2, &["copy", text(&source), text(&target), "--create", "--depth", "0"]);
+    assert_eq!(std::fs::read(&source).unwrap(), std::fs::read(&target).unwrap());
+}
+
+#[test]
+fn no_file_is_made_below_dev() {
+    let _alone = alone();
+    let files = Files::new();
+    let source = files.stamped("source", MIB, 1);
+    let link = files.path("link");
+    std::os::unix::fs::symlink("/dev", &link).unwrap();
+    for target in [Path::new("/dev/lunferry-none"), &link.join("lunferry-none"), Path::new("/dev/../dev/lunferry-none")]
+    {
+        let told = json(2, &["copy", text(&source), text(target), "--create"]);
+        assert_eq!(told["errors"][0]["code"], "create_below_dev", "{told}");
+        assert!(told["errors"][0]["message"].as_str().unwrap().contains("choose a path on a file system"), "{told}");
+        assert!(!target.exists());
+    }
 }
 
 #[test]

@@ -1,10 +1,20 @@
 //! Ctrl-C and its kin in the middle of a copy: a checkpoint, exit code 6, and a resume that goes on from there.
 
+use std::fs;
+use std::io::{PipeReader, PipeWriter, Write, pipe};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use lunferry_fixtures::loopdev::LoopLun;
 use lunferry_fixtures::stamp;
-use nix::sys::signal::Signal;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::support::{Background, Files, MIB, alone, assert_holds, json, needs_loop_devices, text};
+use crate::support::{Background, Files, LUNFERRY, MIB, alone, assert_holds, json, needs_loop_devices, text};
 
 const SIZE: usize = 24 * MIB;
 
@@ -61,4 +71,77 @@ fn an_interrupted_verify_is_not_a_verdict() {
     let run = verify.end();
     assert_eq!(run.code, Some(6), "{run:?}");
     assert_eq!(run.json()["verify"]["interrupted"], true, "{run:?}");
+}
+
+/// A pipe that takes nothing more, and its reader, who does not read.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe().unwrap();
+    let size = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    writer.write_all(&vec![b'x'; size.try_into().unwrap()]).unwrap();
+    (reader, writer)
+}
+
+/// Whether a process has a handler for SIGINT by now.
+fn handles_sigint(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() >> (Signal::SIGINT as u32 - 1) & 1 == 1
+}
+
+/// Copies with a stderr that stands still, and sends the signals. The exit code, which must come within half a minute.
+fn copy_unheard(flags: &[&str], source: &Path, target: &Path, signals: &[Signal]) -> Option<i32> {
+    let (_reader, writer) = full_pipe();
+    let mut command = Command::new(LUNFERRY);
+    command.args(["copy", text(source), text(target)]).args(flags);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+    let id = child.id();
+    let pid = Pid::from_raw(id.try_into().unwrap());
+    let (ended, end) = channel();
+    let waiter = thread::spawn(move || ended.send(child.wait().unwrap().code()).unwrap());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    if !signals.is_empty() {
+        while !handles_sigint(id) {
+            assert!(Instant::now() < deadline, "no handler for SIGINT");
+            thread::yield_now();
+        }
+    }
+    signals.iter().for_each(|&signal| kill(pid, signal).unwrap());
+    let code = end.recv_timeout(Duration::from_secs(30));
+    if code.is_err() {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    waiter.join().unwrap();
+    code.expect("it hangs at a stderr that nobody reads")
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_stops_neither_a_copy_nor_ctrl_c() {
+    let _alone = alone();
+    let files = Files::new();
+    let source = files.stamped("source", SIZE, 1);
+    for flags in [&["-vv"][..], &["--verify"], &["--json", "-v"]] {
+        let target = files.stamped("target", SIZE, 2);
+        assert_eq!(copy_unheard(flags, &source, &target, &[]), Some(0), "{flags:?}");
+        assert_holds(&target, &stamp::stamped(SIZE, 1));
+        let target = files.stamped("interrupted", SIZE, 2);
+        let slow = [flags, &["--limit", "1MiB/s"]].concat();
+        assert_eq!(copy_unheard(&slow, &source, &target, &[Signal::SIGINT]), Some(6), "{flags:?}");
+        assert_eq!(json(0, &["copy", text(&source), text(&target), "--resume"])["result"], "complete");
+    }
+    let target = files.stamped("target", SIZE, 2);
+    let twice = [Signal::SIGINT, Signal::SIGTERM];
+    assert_eq!(copy_unheard(&["--limit", "1MiB/s"], &source, &target, &twice), Some(6));
+}
+
+#[test]
+fn quiet_is_interrupted_without_a_word() {
+    let _alone = alone();
+    let files = Files::new();
+    let (source, target) = (files.stamped("source", SIZE, 1), files.stamped("target", SIZE, 2));
+    let mut copy = Background::start(&["copy", text(&source), text(&target), "-q", "-v", "--limit", "1MiB/s"]);
+    copy.wait_for("state=syncing");
+    copy.signal(Signal::SIGINT);
+    let run = copy.end();
+    assert_eq!((run.code, run.stdout.as_str()), (Some(6), ""), "{run:?}");
+    assert!(!run.stderr.contains("interrupted"), "{run:?}");
 }

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use lunferry_fixtures::loopdev::{LoopLun, LoopOptions};
 use serde_json::json as value;
 
-use crate::support::{Before, Files, MIB, alone, json, lunferry, text};
+use crate::support::{Before, Files, MIB, alone, json, lunferry, needs_loop_devices, text};
 
 const SIZE: usize = 8 * MIB;
 
@@ -65,6 +66,25 @@ fn neighbours_are_one_range() {
     let want = value!([range(border - 1024, 4), range(2 << 20, 1), range((2 << 20) + 1024, 1), range(last, 1)]);
     assert_eq!(told["verify"]["differences"], want, "{told}");
     assert_eq!(told["verify"]["differing_bytes"], 7 * 512, "{told}");
+}
+
+#[test]
+fn a_lun_is_not_compared_with_itself() {
+    let _alone = alone();
+    let files = Files::new();
+    let source = files.stamped("source", SIZE, 1);
+    let (hard, soft) = (files.path("hard"), files.path("soft"));
+    std::fs::hard_link(&source, &hard).unwrap();
+    std::os::unix::fs::symlink(&source, &soft).unwrap();
+    let refused = |one: &Path, other: &Path| {
+        let told = json(3, &["verify", text(one), text(other)]);
+        assert_eq!(told["errors"][0]["code"], "same_storage", "{told}");
+    };
+    [&source, &hard, &soft].iter().for_each(|other| refused(&source, other));
+    needs_loop_devices!();
+    let lun = LoopLun::over(&source, LoopOptions::default()).unwrap();
+    refused(lun.path(), &source);
+    refused(&source, lun.path());
 }
 
 #[test]

@@ -272,8 +272,9 @@ impl Layout {
         self.of_source(self.slot(slot))
     }
 
-    /// The part of [`Layout::slot_source_part`] that shares a physical block with the record. It goes last of all, in one
-    /// write: once the record is gone, nothing tells a restart that the rest was still to be copied.
+    /// The part of [`Layout::slot_source_part`] that shares a physical block with the record. It is written twice, each time
+    /// in one write: first with the source's data behind the record that stands on, and last of all, after a flush, with the
+    /// data in the record's place too. Once the record is gone, nothing tells a restart that the rest was still to be copied.
     pub fn slot_head(&self, slot: SlotId, target_physical_block: Bytes) -> Span {
         let granule = self.slot(slot);
         self.of_source(Span::at(granule.start, target_physical_block.min(GRANULE)))

@@ -106,7 +106,7 @@ pub struct Counters {
     pub retried: u64,
     /// What the source couldn't read.
     pub unreadable_bytes: Bytes,
-    /// Checkpoints written before this one.
+    /// Checkpoints written so far, this one among them. A state change, which goes to both slots, counts once.
     pub checkpoints: u64,
 }
 

@@ -233,7 +233,7 @@ pub fn slot_views(
 ) -> Result<[SlotView; 2], PrepareError> {
     let capacity = lun.info.capacity;
     let raw = run_on_ring(8, async {
-        let io = UringLun::new(lun.file(), false).map_err(PrepareError::Ring)?;
+        let io = UringLun::new(lun.file(), false, capacity).map_err(PrepareError::Ring)?;
         Ok::<_, PrepareError>(read_slots(&io, AreaSpec::V1, capacity, lun.info.logical_block).await?)
     })
     .map_err(PrepareError::Ring)??;

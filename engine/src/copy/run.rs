@@ -377,7 +377,8 @@ fn open_on_ring(prepared: &Prepared) -> Result<(UringLun, UringLun), CopyError> 
 }
 
 fn view(lun: &OpenLun, sizing: Sizing) -> Result<UringLun, CopyError> {
-    UringLun::new(lun.file(), lun.info.device == DeviceKind::File).map_err(|source| ring_error(sizing, source))
+    let tells_holes = lun.info.device == DeviceKind::File;
+    UringLun::new(lun.file(), tells_holes, lun.info.capacity).map_err(|source| ring_error(sizing, source))
 }
 
 fn ring_error(sizing: Sizing, source: std::io::Error) -> CopyError {

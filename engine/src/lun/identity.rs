@@ -17,13 +17,15 @@ pub enum IdentityKind {
     Eui = 2,
     /// An NVMe namespace's UUID: `uuid....`.
     NvmeUuid = 3,
-    /// VPD page 83h, T10 vendor designator, or the unit serial number of VPD page 80h.
+    /// VPD page 83h, T10 vendor designator (`t10....`), an NVMe controller's serial number (`nvme....`), or the serial
+    /// number that a virtio-blk device has from its host (`serial....`).
     Serial = 4,
     /// A device-mapper device's UUID.
     DmUuid = 5,
     /// A regular file, or the file behind a loop device: `PATH inode N`, with `offset N` where a loop device has one.
     File = 6,
-    /// Only a kernel name. It names the device until the next boot and no longer.
+    /// Only a kernel name, with what keeps a later bearer of that name apart: `NAME boot ID diskseq N`. It names the device
+    /// until its medium changes or the next boot, and no longer.
     KernelName = 7,
 }
 

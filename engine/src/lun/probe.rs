@@ -22,6 +22,9 @@ use crate::units::Bytes;
 /// What a regular file's medium is taken to write whole: the block of nearly every file system.
 const FILE_PHYSICAL: Bytes = Bytes(4096);
 
+/// A UUID that the kernel makes at each boot (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Direct I/O's unit where the kernel doesn't tell one.
 const SMALLEST_BLOCK: u64 = 512;
 
@@ -184,7 +187,7 @@ fn block_device(file: &File, path: &Path, number: DeviceNumber) -> Result<LunInf
         diskseq: sysfs::number(&disk, "diskseq"),
         device_number: Some(number),
         file_id: None,
-        identity: identity_of(&dir),
+        identity: identity_of(&dir).map_err(fact(path, "its identity"))?,
         content_stamp: backing_file(&disk).map_or(0, |(_, metadata)| stamp(&metadata)),
         is_all_hole: false,
     })
@@ -208,28 +211,48 @@ fn kind_of(dir: &Path) -> DeviceKind {
     }
 }
 
-/// The identity of the block device with this sysfs directory. A partition has its disk's, with `-partN` behind it.
-pub(crate) fn identity_of(dir: &Path) -> Identity {
+/// The identity of the block device with this sysfs directory. A partition has its disk's, with its number and its place
+/// behind that: a partition that was deleted and made anew elsewhere is another LUN.
+///
+/// # Errors
+/// Where sysfs doesn't tell a partition's place, or the kernel no boot id for a device that has nothing better.
+pub(crate) fn identity_of(dir: &Path) -> io::Result<Identity> {
     let Some(disk) = sysfs::disk_of(dir) else { return disk_identity(dir) };
-    let disk = disk_identity(&disk);
+    let disk = disk_identity(&disk)?;
     let number = sysfs::text(dir, "partition").unwrap_or_else(|| sysfs::kernel_name(dir));
-    Identity::new(disk.kind, format!("{disk}-part{number}"))
+    let sectors = |attribute| sysfs::number::<u64>(dir, attribute).ok_or(io::ErrorKind::NotFound);
+    let (start, size) = (sectors("start")?, sectors("size")?);
+    Ok(Identity::new(disk.kind, format!("{disk}-part{number} start {start} sectors {size}")))
 }
 
-fn disk_identity(dir: &Path) -> Identity {
+fn disk_identity(dir: &Path) -> io::Result<Identity> {
     // SCSI has it with the device below, NVMe with the namespace itself.
     let wwid = sysfs::text(dir, "device/wwid").or_else(|| sysfs::text(dir, "wwid"));
     if let Some(identity) = wwid.as_deref().and_then(wwid_identity) {
-        return identity;
+        return Ok(identity);
+    }
+    // virtio-blk has no wwid, only the serial that its host gave it (drivers/block/virtio_blk.c, serial_show).
+    if let Some(serial) = sysfs::text(dir, "serial") {
+        return Ok(Identity::new(IdentityKind::Serial, format!("serial.{serial}")));
     }
     if let Some(uuid) = sysfs::text(dir, "dm/uuid") {
-        return Identity::new(IdentityKind::DmUuid, uuid);
+        return Ok(Identity::new(IdentityKind::DmUuid, uuid));
     }
     if let Some((path, metadata)) = backing_file(dir) {
         let offset = sysfs::number(dir, "loop/offset").unwrap_or(0);
-        return file_identity(&path, metadata.ino(), offset);
+        return Ok(file_identity(&path, metadata.ino(), offset));
     }
-    Identity::new(IdentityKind::KernelName, sysfs::kernel_name(dir))
+    let boot = fs::read_to_string(BOOT_ID)?;
+    Ok(kernel_name_identity(&sysfs::kernel_name(dir), &boot, sysfs::number(dir, "diskseq")))
+}
+
+/// A device that nothing lasting names. Another one may bear its name after the next boot, and even before: the boot and
+/// the sequence number that the kernel gives to each medium (diskseq, from Linux 5.15 on) tell them apart. Sixteen digits
+/// of the boot id are enough for that, and leave the whole text readable in a record.
+fn kernel_name_identity(name: &str, boot: &str, diskseq: Option<u64>) -> Identity {
+    let boot: String = boot.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    let diskseq = diskseq.map_or_else(String::new, |diskseq| format!(" diskseq {diskseq}"));
+    Identity::new(IdentityKind::KernelName, format!("{name} boot {boot}{diskseq}"))
 }
 
 /// What sysfs' `wwid` says. Its prefixes are those of drivers/scsi/scsi_lib.c (scsi_vpd_lun_id) and
@@ -305,7 +328,37 @@ pub(crate) fn partition_place(dir: &Path) -> Option<(Bytes, Bytes)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_kernel_name_is_of_one_boot_and_one_medium() {
+        let boot = "6f1c02aa-9d3e-4b57-8c11-0123456789ab\n";
+        let identity = kernel_name_identity("vdb", boot, Some(7));
+        assert_eq!(identity, Identity::new(IdentityKind::KernelName, "vdb boot 6f1c02aa9d3e4b57 diskseq 7"));
+        assert_ne!(identity, kernel_name_identity("vdb", boot, Some(8)));
+        assert_ne!(identity, kernel_name_identity("vdb", "7f1c02aa-9d3e-4b57-8c11-0123456789ab\n", Some(7)));
+        assert_eq!(kernel_name_identity("vdb", boot, None).text, "vdb boot 6f1c02aa9d3e4b57");
+    }
+
+    #[test]
+    fn a_disk_without_a_wwid_has_its_serial_and_a_partition_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, part) = (dir.path().join("vdb"), dir.path().join("vdb/vdb1"));
+        fs::create_dir_all(&part).unwrap();
+        let put = |path: &str, value: &str| fs::write(dir.path().join(path), value).unwrap();
+        put("vdb/diskseq", "9\n");
+        put("vdb/serial", "\n");
+        let unnamed = identity_of(&disk).unwrap();
+        assert!(unnamed.kind == IdentityKind::KernelName && unnamed.text.ends_with(" diskseq 9"), "{unnamed}");
+        put("vdb/serial", "vol-4711\n");
+        assert_eq!(identity_of(&disk).unwrap(), Identity::new(IdentityKind::Serial, "serial.vol-4711"));
+        put("vdb/vdb1/partition", "1\n");
+        assert!(identity_of(&part).is_err(), "a partition whose place nobody knows");
+        put("vdb/vdb1/start", "2048\n");
+        put("vdb/vdb1/size", "4096\n");
+        assert_eq!(identity_of(&part).unwrap().text, "serial.vol-4711-part1 start 2048 sectors 4096");
+    }
 
     #[test]
     fn a_wwid_tells_its_kind_by_its_prefix() {

@@ -61,7 +61,11 @@ fn layer(number: DeviceNumber, loops: &[LoopDevice], path: &Path) -> Result<Laye
             .map_or(Part::SomewhereIn(decide::WHOLE), |(start, len)| Part::Exactly(Span::at(start, len)));
         below.extend(device_key(&disk).map(|key| Below { key, part }));
     } else {
-        let identity = probe::identity_of(&dir);
+        let identity = probe::identity_of(&dir).map_err(|source| LunError::Fact {
+            path: path.into(),
+            field: "the identity of a device below it",
+            source,
+        })?;
         if identity.kind <= IdentityKind::DmUuid {
             below.push(Below { key: Key::Identity(identity), part: Part::Exactly(decide::WHOLE) });
         }

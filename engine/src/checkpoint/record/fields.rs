@@ -130,7 +130,7 @@ table! {
     SKIPPED after ZEROED "skipped" 8 "Bytes not written because the target held zeroes there already";
     RETRIED after SKIPPED "retried" 8 "Operations that were tried again";
     UNREADABLE after RETRIED "unreadable" 8 "Bytes that the source could not read";
-    CHECKPOINTS after UNREADABLE "checkpoints" 8 "Checkpoints written before this one";
+    CHECKPOINTS after UNREADABLE "checkpoints" 8 "Checkpoints written so far, this one among them; a state change, in both slots, counts once";
     RESERVED_2 after CHECKPOINTS "reserved_2" 148 "Zeroes";
     CRC32C after RESERVED_2 "crc32c" 4 "CRC-32C (Castagnoli) of all 512 bytes, with this field taken as zeroes";
 }

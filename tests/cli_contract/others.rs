@@ -59,8 +59,7 @@ fn a_source_that_is_cut_short_meanwhile_is_no_hole() {
     let mut copy = Background::start(&["--json", "copy", text(&source), text(&target), "--limit", "4MiB/s"]);
     copy.wait_for("copied");
     OpenOptions::new().write(true).open(&source).unwrap().set_len(11 * MIB as u64).unwrap();
-    let run = copy.end();
-    assert_eq!(run.code, Some(1), "{run:?}");
+    fails_with(&copy.end(), 1, "ended");
 }
 
 #[test]

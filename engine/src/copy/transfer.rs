@@ -86,7 +86,10 @@ impl<L: LunIo> Transfers<'_, L> {
     /// What the LUN said, with the place.
     pub fn segment(&self, at: Bytes) -> Result<Segment, CopyError> {
         let place = Span::at(at, Bytes::ZERO);
-        let failed = |error| CopyError::of_request("looking for holes at", self.side, place, self.block, error);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => CopyError::Ended { side: self.side, at: at.0 },
+            _ => CopyError::of_request("looking for holes at", self.side, place, self.block, error),
+        };
         self.lun.segment(at).map_err(failed)
     }
 

@@ -12,12 +12,13 @@ use lunferry_engine::copy::error::CopyError;
 use lunferry_engine::copy::ledger::Pace;
 use lunferry_engine::copy::plan::Options;
 use lunferry_engine::copy::prepare::{Prepared, prepare};
-use lunferry_engine::copy::run::{Copied, Verified, compare, copy, verify_copied};
+use lunferry_engine::copy::run::{Copied, copy};
 use lunferry_engine::copy::session::End;
 use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Overrides;
 use lunferry_engine::units::{Bytes, Span};
+use lunferry_engine::verify::run::{Verified, compare, verify_copied};
 
 use crate::cli::{Cli, CopyArgs, Zeroes};
 use crate::exit::{Exit, Failure};

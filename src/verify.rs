@@ -7,13 +7,13 @@ use lunferry_engine::checkpoint::slots::{Choice, choose};
 use lunferry_engine::copy::board::{Controls, Progress};
 use lunferry_engine::copy::plan;
 use lunferry_engine::copy::prepare::{Refused, slot_views};
-use lunferry_engine::copy::run::{Verified, compare};
 use lunferry_engine::lun::facts::Role;
 use lunferry_engine::lun::open::OpenLun;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Refusal;
 use lunferry_engine::lun::{sizing, topology};
 use lunferry_engine::units::{Bytes, Span};
+use lunferry_engine::verify::run::{Verified, compare};
 use serde_json::json;
 
 use crate::cli::{Cli, VerifyArgs};

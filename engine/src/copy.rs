@@ -9,7 +9,8 @@
 //!   plan      pure: facts, slots and options in; what the copy will do, or why it may not, out
 //!   session   the order of it all
 //!   prepare   opens and checks a pair; nothing is written
-//!   run       the session on real rings, one thread for each worker, and the verify after it
+//!   workers   threads, each with a ring of its own
+//!   run       the session on real rings
 //! ```
 
 pub mod board;
@@ -26,4 +27,5 @@ pub mod session;
 pub mod throttle;
 pub mod transfer;
 pub mod unreadable;
+pub mod workers;
 pub mod zeroes;

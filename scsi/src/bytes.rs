@@ -1,8 +1,8 @@
 //! Reading big-endian fields of what a device sent, without ever going past its end.
 //!
-//! Pure: bytes in, values out. Devices send less than a standard asks for and more than was announced; both are ordinary
-//! here. A field that is not there is an error where the answer is worth nothing without it, and `None` where an older
-//! standard ends before it.
+//! Pure: bytes in, values out. Devices send less than a standard asks for and more than was announced; both are
+//! ordinary here. A field that is not there is an error where the answer is worth nothing without it, and `None` where
+//! an older standard ends before it.
 
 /// An answer that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! What the end of a command means: one category for each completion.
 //!
-//! Pure: a [`Completion`] in, a [`Category`] out; total. Two rules go before all others: a reservation conflict is one whatever
-//! the other layers say, and blocks that were not all transferred are never good, whatever the status says.
+//! Pure: a [`Completion`] in, a [`Category`] out; total. Two rules go before all others: a reservation conflict is one
+//! whatever the other layers say, and blocks that were not all transferred are never good, whatever the status says.
 
 use crate::cdb::Transfer;
 use crate::sense::{Code, Sense, SenseKey, Specific, sense};
@@ -234,8 +234,8 @@ fn device(completion: &Completion, said: Option<Sense>, transfer: &Transfer) -> 
     }
 }
 
-/// `done`, unless bytes are missing that the command must have moved. Parameter data from the device may be shorter than its
-/// allocation length.
+/// `done`, unless bytes are missing that the command must have moved. Parameter data from the device may be shorter
+/// than its allocation length.
 fn complete(completion: &Completion, transfer: &Transfer, done: Category) -> Category {
     let missing = completion.requested - completion.transferred();
     match transfer {

@@ -150,8 +150,8 @@ pub enum Kind {
     Query,
     /// Makes blocks what the caller says, again and again (WRITE, WRITE SAME, UNMAP).
     Overwrite,
-    /// Says that everything before is durable (SYNCHRONIZE CACHE). A second one that succeeds proves nothing about data that
-    /// the first one lost.
+    /// Says that everything before is durable (SYNCHRONIZE CACHE). A second one that succeeds proves nothing about data
+    /// that the first one lost.
     Flush,
     /// Changes blocks depending on what they are (COMPARE AND WRITE): a second one judges the first one's result.
     Conditional,

@@ -9,10 +9,11 @@
 //!    +------------+---+----------------+-------------------------------+
 //! ```
 //!
-//! The magic's 16 bits are `LF` in ASCII (4C46h), and its lowest bit is the flag F, "target outdated, source is primary"
-//! (design H1). The flag stands there and not in the incarnation for two reasons: the same node with and without the flag
-//! stays the same incarnation, which H6 would else fence as a new one; and a version that does not know the flag finds a
-//! foreign key (4C47h) and refuses, instead of believing a checkpoint that H1 says is not to be believed.
+//! The magic's 16 bits are `LF` in ASCII (4C46h), and its lowest bit is the flag F, "target outdated, source is
+//! primary" (design H1). The flag stands there and not in the incarnation for two reasons: the same node with and
+//! without the flag stays the same incarnation, which H6 would else fence as a new one; and a version that does not
+//! know the flag finds a foreign key (4C47h) and refuses, instead of believing a checkpoint that H1 says is not to be
+//! believed.
 
 use std::fmt;
 

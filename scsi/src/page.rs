@@ -1,7 +1,7 @@
 //! What devices answer, one parser for each kind of page or parameter data.
 //!
-//! Pure: bytes in, values out; total. Give each parser exactly the bytes that were transferred (the buffer's length less the
-//! residual), never a whole zeroed buffer: zeroes that no device sent would be read as an answer.
+//! Pure: bytes in, values out; total. Give each parser exactly the bytes that were transferred (the buffer's length
+//! less the residual), never a whole zeroed buffer: zeroes that no device sent would be read as an answer.
 
 pub mod capacity;
 pub mod copy;

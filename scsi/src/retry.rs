@@ -1,17 +1,18 @@
 //! Whether a command is sent again: the one retry policy of the room.
 //!
 //! Pure: (category, kind of command, attempts, elapsed time) in, a decision out. What must hold:
-//! - A reservation conflict is never retried. On PERSISTENT RESERVE OUT it is ambiguous (won, lost, never registered), so keys
-//!   and reservation are read on that path first (design 10).
+//! - A reservation conflict is never retried. On PERSISTENT RESERVE OUT it is ambiguous (won, lost, never registered),
+//!   so keys and reservation are read on that path first (design 10).
 //! - What is not idempotent is never sent again while its outcome is unknown.
-//! - PERSISTENT RESERVE OUT that met the announcement of a changed reservation is not sent again before somebody has looked:
-//!   REGISTER AND IGNORE EXISTING KEY would bring back a nexus that was just fenced.
-//! - A flush that failed is never retried and believed (design 9), and neither is one that met a reset: what it was to make
-//!   durable may be gone, and the second one would succeed all the same (design H17).
+//! - PERSISTENT RESERVE OUT that met the announcement of a changed reservation is not sent again before somebody has
+//!   looked: REGISTER AND IGNORE EXISTING KEY would bring back a nexus that was just fenced.
+//! - A flush that failed is never retried and believed (design 9), and neither is one that met a reset: what it was to
+//!   make durable may be gone, and the second one would succeed all the same (design H17).
 //! - Every chain of retries ends, by count and by time.
 //!
-//! Who sends shows each unit attention to the layer above, whatever is decided: it is a hint to look again. A write that
-//! timed out may still land until the kernel has ended it, so only the same bytes go to its blocks until then (design H5).
+//! Who sends shows each unit attention to the layer above, whatever is decided: it is a hint to look again. A write
+//! that timed out may still land until the kernel has ended it, so only the same bytes go to its blocks until then
+//! (design H5).
 
 use std::time::Duration;
 
@@ -76,7 +77,8 @@ const NOT_READY: Pace = pace(120, 100, 2000, 60);
 /// Reads of a bad block: more is the rescue copier's business.
 const MEDIUM: Pace = pace(3, 0, 0, 60);
 const ABORTED: Pace = pace(5, 10, 500, 60);
-/// LIO answers a REGISTER with NOT READY, 08h/00h, after it has registered and could not store that: final, and yet uncertain.
+/// LIO answers a REGISTER with NOT READY, 08h/00h, after it has registered and could not store that: final, and yet
+/// uncertain.
 const NO_MORE: Pace = pace(1, 0, 0, 0);
 /// Each of these attempts may have taken its whole timeout.
 const TIMED_OUT: Pace = pace(2, 0, 0, 90);
@@ -149,7 +151,8 @@ fn after_attention(attention: Attention, kind: Kind) -> Nature {
         {
             Nature::Conflict
         }
-        // This may be another LUN, or another size of it: nothing is changed before its identity was read again (design S11).
+        // This may be another LUN, or another size of it: nothing is changed before its identity was read again (design
+        // S11).
         Attention::IdentifierChanged | Attention::MediumChanged | Attention::CapacityChanged => match kind {
             Kind::Query => Nature::NotBegun(ATTENTION),
             Kind::Overwrite | Kind::Flush | Kind::Conditional | Kind::ReservationOut | Kind::Copy => Nature::Final,

@@ -1,7 +1,7 @@
 //! Sense data in fixed and in descriptor format (SPC-4 4.5): what a device says of an error.
 //!
-//! Pure: bytes in, values out. Devices send any number of bytes; what is missing is `None`, and a field behind the announced
-//! end is missing too, because adapters pad the buffer.
+//! Pure: bytes in, values out. Devices send any number of bytes; what is missing is `None`, and a field behind the
+//! announced end is missing too, because adapters pad the buffer.
 
 pub mod codes;
 

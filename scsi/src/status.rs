@@ -1,5 +1,5 @@
-//! How a command ended, in the three layers that each have their own word: the device (SAM-5 status), the host adapter and
-//! the kernel's driver.
+//! How a command ended, in the three layers that each have their own word: the device (SAM-5 status), the host adapter
+//! and the kernel's driver.
 //!
 //! Pure: numbers in, values out. They are those that SG_IO gives in `sg_io_hdr` (include/scsi/sg.h).
 
@@ -122,8 +122,8 @@ impl HostStatus {
     }
 }
 
-/// The driver's word: the lower four bits of SG_IO's `driver_status`. Kernels from 5.14 on give 0 or 8h only; the upper four
-/// bits were suggestions and are left out.
+/// The driver's word: the lower four bits of SG_IO's `driver_status`. Kernels from 5.14 on give 0 or 8h only; the upper
+/// four bits were suggestions and are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriverStatus {
     /// 0h.
@@ -166,7 +166,8 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// How many bytes of the buffer hold what was transferred: never more than were asked for, whatever the residual says.
+    /// How many bytes of the buffer hold what was transferred: never more than were asked for, whatever the residual
+    /// says.
     pub fn transferred(&self) -> u32 {
         self.requested.saturating_sub(u32::try_from(self.residual).unwrap_or(0))
     }

@@ -16,8 +16,8 @@ pub struct BlockCount(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockSize(pub u32);
 
-/// PRGENERATION: rises with each change of the registrations (SPC-4 6.15.2). It wraps and starts again at a reset, so it
-/// tells that something changed and orders nothing.
+/// PRGENERATION: rises with each change of the registrations (SPC-4 6.15.2). It wraps and starts again at a reset, so
+/// it tells that something changed and orders nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Generation(pub u32);
 

@@ -1,9 +1,9 @@
 //! Third-party copy with short list identifiers: EXTENDED COPY(LID1) and RECEIVE COPY RESULTS.
 //!
-//! Pure: fields in, CDB and parameter list out. Between logical units that are named by a designator of their page 83h (CSCD
-//! descriptor E4h) and in segments from block device to block device (02h), both with the same block size. Two LUNs with
-//! equal designators are refused here, always: LIO can give two LUNs the same one, and copies the wrong data without an
-//! error (design 10, measured).
+//! Pure: fields in, CDB and parameter list out. Between logical units that are named by a designator of their page 83h
+//! (CSCD descriptor E4h) and in segments from block device to block device (02h), both with the same block size. Two
+//! LUNs with equal designators are refused here, always: LIO can give two LUNs the same one, and copies the wrong data
+//! without an error (design 10, measured).
 
 use crate::cdb::{
     Cdb, Command, EncodeError, Kind, Request, TimeoutClass, Transfer, at_most, be16, be32, checked_range,
@@ -73,8 +73,8 @@ impl Segment {
         let mut descriptor = [0; 28];
         descriptor[0] = 0x02;
         descriptor[2..4].copy_from_slice(&be16(0x18));
-        // Source and destination are the first and the second descriptor of the list: ids 0 and 1. DC is zero: the count is
-        // in blocks of the source; both have the same size here.
+        // Source and destination are the first and the second descriptor of the list: ids 0 and 1. DC is zero: the
+        // count is in blocks of the source; both have the same size here.
         descriptor[6..8].copy_from_slice(&be16(1));
         descriptor[10..12].copy_from_slice(&be16(blocks));
         descriptor[12..20].copy_from_slice(&lba.to_be_bytes());

@@ -1,5 +1,5 @@
-//! Commands that ask what a logical unit is and how it does: INQUIRY, TEST UNIT READY, READ CAPACITY, REPORT LUNS, REPORT
-//! TARGET PORT GROUPS.
+//! Commands that ask what a logical unit is and how it does: INQUIRY, TEST UNIT READY, READ CAPACITY, REPORT LUNS,
+//! REPORT TARGET PORT GROUPS.
 //!
 //! Pure: fields in, CDB out. Where a device has more to say than the allocation length, the parser says so, and the
 //! caller asks again with the length that was announced.

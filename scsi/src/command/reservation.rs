@@ -1,8 +1,8 @@
 //! PERSISTENT RESERVE OUT, opcode 5Fh (SPC-4 6.16): who may write.
 //!
-//! Pure: fields in, CDB and the 24 bytes of parameter list out. Each service action has only the fields that the standard
-//! gives it, so that a field that would be ignored can't be believed to work. SPEC_I_PT is always zero: a nexus
-//! registers for itself alone. REGISTER AND MOVE is left out.
+//! Pure: fields in, CDB and the 24 bytes of parameter list out. Each service action has only the fields that the
+//! standard gives it, so that a field that would be ignored can't be believed to work. SPEC_I_PT is always zero: a
+//! nexus registers for itself alone. REGISTER AND MOVE is left out.
 
 use crate::cdb::{Cdb, Command, EncodeError, Kind, Request, TimeoutClass, Transfer, flag};
 use crate::key::Key;
@@ -65,8 +65,9 @@ pub struct Reach {
 /// One service action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReservationOut {
-    /// 00h REGISTER: changes the key of this nexus from `current` to `new`. [`Key::NONE`] as `current` for a nexus without one,
-    /// as `new` to unregister: with a registrants-only type an unregistering holder opens the LUN to everyone.
+    /// 00h REGISTER: changes the key of this nexus from `current` to `new`. [`Key::NONE`] as `current` for a nexus
+    /// without one, as `new` to unregister: with a registrants-only type an unregistering holder opens the LUN to
+    /// everyone.
     Register {
         /// What this nexus has now.
         current: Key,
@@ -75,8 +76,8 @@ pub enum ReservationOut {
         /// APTPL and ALL_TG_PT.
         reach: Reach,
     },
-    /// 06h REGISTER AND IGNORE EXISTING KEY: the same whatever this nexus has now. It brings back a nexus that somebody has
-    /// fenced, so it is not sent before the reservation has been read.
+    /// 06h REGISTER AND IGNORE EXISTING KEY: the same whatever this nexus has now. It brings back a nexus that somebody
+    /// has fenced, so it is not sent before the reservation has been read.
     RegisterAndIgnore {
         /// What it gets.
         new: Key,
@@ -111,8 +112,8 @@ pub enum ReservationOut {
         /// The type that the reservation gets.
         kind: ReservationType,
     },
-    /// 05h PREEMPT AND ABORT: the same, and aborts the victim's commands. On LIO loopback it hangs the LUN for ever, and it is no
-    /// fence over iSCSI (measured, design 10); here for targets on which it has been proven.
+    /// 05h PREEMPT AND ABORT: the same, and aborts the victim's commands. On LIO loopback it hangs the LUN for ever,
+    /// and it is no fence over iSCSI (measured, design 10); here for targets on which it has been proven.
     PreemptAndAbort {
         /// This nexus' key.
         key: Key,

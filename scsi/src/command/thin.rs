@@ -1,7 +1,7 @@
 //! Commands about what is allocated: UNMAP, WRITE SAME, GET LBA STATUS.
 //!
-//! Pure: fields in, CDB and parameter list out. Whether unmapped blocks read as zeroes is the device's word (LBPRZ), not
-//! this file's; a device may also ignore the unaligned ends of an UNMAP.
+//! Pure: fields in, CDB and parameter list out. Whether unmapped blocks read as zeroes is the device's word (LBPRZ),
+//! not this file's; a device may also ignore the unaligned ends of an UNMAP.
 
 use crate::cdb::{
     Cdb, Command, EncodeError, Kind, Request, TimeoutClass, Transfer, at_most, be16, be32, checked_range, flag,

@@ -1,7 +1,7 @@
 //! Commands that move, check or settle blocks: READ, WRITE, VERIFY, COMPARE AND WRITE, SYNCHRONIZE CACHE.
 //!
-//! Pure: fields in, CDB out. The blocks themselves stay in the caller's buffer. Protection information is never asked for
-//! (RDPROTECT, WRPROTECT and VRPROTECT are zero).
+//! Pure: fields in, CDB out. The blocks themselves stay in the caller's buffer. Protection information is never asked
+//! for (RDPROTECT, WRPROTECT and VRPROTECT are zero).
 
 use crate::cdb::{Cdb, Command, EncodeError, Kind, Request, TimeoutClass, Transfer, be16, be32, checked_range, flag};
 use crate::units::{BlockCount, BlockRange};
@@ -144,8 +144,8 @@ impl Command for Verify16 {
     }
 }
 
-/// COMPARE AND WRITE, opcode 89h (SBC-3 5.2): writes the second half of the data where the medium holds the first half, as
-/// one atomic step.
+/// COMPARE AND WRITE, opcode 89h (SBC-3 5.2): writes the second half of the data where the medium holds the first half,
+/// as one atomic step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompareAndWrite {
     /// The blocks: at most 255, and at most what page B0h says. Twice as many are sent.

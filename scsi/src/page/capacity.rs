@@ -46,8 +46,8 @@ pub fn capacity_10(bytes: &[u8]) -> Result<Capacity10, ParseError> {
 /// What READ CAPACITY(16) says besides the size; SBC-2 devices may send the first twelve bytes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT: a physical block is 2 to this many logical ones; 0: one or more of them
-    /// in one logical block.
+    /// LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT: a physical block is 2 to this many logical ones; 0: one or more of
+    /// them in one logical block.
     pub physical_exponent: u8,
     /// LOWEST ALIGNED LOGICAL BLOCK ADDRESS.
     pub lowest_aligned: Lba,

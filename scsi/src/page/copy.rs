@@ -1,7 +1,7 @@
 //! RECEIVE COPY RESULTS parameter data: what a copy manager can do (SPC-4 6.18) and how a copy stands (SPC-4 6.20).
 //!
-//! Pure: bytes in, values out. Zero means "no limit is reported" in none of these fields: a limit of zero is nothing that can
-//! be copied within.
+//! Pure: bytes in, values out. Zero means "no limit is reported" in none of these fields: a limit of zero is nothing
+//! that can be copied within.
 
 use crate::bytes::{Completeness, Fields, ParseError, bit};
 
@@ -22,7 +22,8 @@ pub struct OperatingParameters {
     pub max_concurrent: Option<u8>,
     /// DATA SEGMENT GRANULARITY: a segment's length is a multiple of 2 to this many bytes.
     pub granularity_exponent: Option<u8>,
-    /// The descriptor type codes that it knows: 02h block to block, E4h identification. Nothing where they did not come.
+    /// The descriptor type codes that it knows: 02h block to block, E4h identification. Nothing where they did not
+    /// come.
     pub descriptor_types: Option<Vec<u8>>,
     /// Whether all that was announced came.
     pub completeness: Completeness,

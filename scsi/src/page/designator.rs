@@ -158,8 +158,8 @@ impl Designator {
         (self.association, self.kind) == (other.association, other.kind) && self.bytes == other.bytes
     }
 
-    /// The NAA field of an NAA designator whose length is the one that its format has (SPC-4 7.8.6.6): 2, 3, 5 with eight bytes, 6
-    /// with sixteen.
+    /// The NAA field of an NAA designator whose length is the one that its format has (SPC-4 7.8.6.6): 2, 3, 5 with
+    /// eight bytes, 6 with sixteen.
     pub fn naa(&self) -> Option<u8> {
         let naa = self.bytes.first()? >> 4;
         let length = match naa {

@@ -1,8 +1,8 @@
 //! The one name by which a LUN is known, chosen among all that its device gives.
 //!
-//! Pure: values in, values out. The order is by how far a name is unique: NAA 6, then NAA 5, 2 and 3, then EUI-64, then a SCSI
-//! name, then T10 vendor identification, then the serial number with vendor and product before it. Only names of the
-//! logical unit count: a port's or a device's is the same for all its LUNs.
+//! Pure: values in, values out. The order is by how far a name is unique: NAA 6, then NAA 5, 2 and 3, then EUI-64, then
+//! a SCSI name, then T10 vendor identification, then the serial number with vendor and product before it. Only names of
+//! the logical unit count: a port's or a device's is the same for all its LUNs.
 
 use std::fmt;
 
@@ -55,7 +55,8 @@ impl fmt::Display for Identity {
     }
 }
 
-/// What kind of identity a designator is; nothing where it names no logical unit, or has the wrong length, or is all zero.
+/// What kind of identity a designator is; nothing where it names no logical unit, or has the wrong length, or is all
+/// zero.
 fn rank(designator: &Designator) -> Option<IdentityKind> {
     if designator.association != Association::LogicalUnit || designator.bytes.iter().all(|byte| *byte == 0) {
         return None;
@@ -86,7 +87,8 @@ fn rank(designator: &Designator) -> Option<IdentityKind> {
     }
 }
 
-/// The best designator of a logical unit, of several equally good ones the first; nothing from a list that is not whole.
+/// The best designator of a logical unit, of several equally good ones the first; nothing from a list that is not
+/// whole.
 pub fn best_designator(all: &Designators) -> Option<(IdentityKind, &Designator)> {
     match all.completeness {
         Completeness::Whole => {
@@ -97,8 +99,8 @@ pub fn best_designator(all: &Designators) -> Option<(IdentityKind, &Designator)>
     }
 }
 
-/// The best name of a LUN. `serial` is page 80h's, used with the vendor and product of the INQUIRY data where page 83h names
-/// nothing; without both of these a serial number is no identity.
+/// The best name of a LUN. `serial` is page 80h's, used with the vendor and product of the INQUIRY data where page 83h
+/// names nothing; without both of these a serial number is no identity.
 pub fn choose(all: Option<&Designators>, serial: Option<&str>, inquiry: &StandardInquiry) -> Option<Identity> {
     let designated = all.and_then(best_designator);
     if let Some((kind, designator)) = designated {

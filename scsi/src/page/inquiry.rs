@@ -1,5 +1,5 @@
-//! Standard INQUIRY data (SPC-4 6.4.2), the list of VPD pages (00h, SPC-4 7.8.16) and the unit serial number (80h, SPC-4
-//! 7.8.15).
+//! Standard INQUIRY data (SPC-4 6.4.2), the list of VPD pages (00h, SPC-4 7.8.16) and the unit serial number (80h,
+//! SPC-4 7.8.15).
 //!
 //! Pure: bytes in, values out.
 
@@ -116,8 +116,8 @@ pub fn supported_pages(bytes: &[u8]) -> Result<SupportedPages, ParseError> {
     Ok(SupportedPages { pages: body.to_vec(), completeness })
 }
 
-/// Reads VPD page 80h (SPC-4 7.8.15): the serial number without padding, or nothing where the device sends spaces. A serial that was
-/// cut is an error: another LUN's may begin with the same characters.
+/// Reads VPD page 80h (SPC-4 7.8.15): the serial number without padding, or nothing where the device sends spaces. A
+/// serial that was cut is an error: another LUN's may begin with the same characters.
 ///
 /// # Errors
 /// Where it is another page, ends in its header, or did not come whole.

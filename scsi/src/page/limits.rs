@@ -1,8 +1,9 @@
-//! What a block device can do: Block Limits (B0h), Block Device Characteristics (B1h), Logical Block Provisioning (B2h).
+//! What a block device can do: Block Limits (B0h), Block Device Characteristics (B1h), Logical Block Provisioning
+//! (B2h).
 //!
 //! Pure: bytes in, values out. Each page has grown with each standard, and devices send the length of theirs: a field
-//! behind a page's end is `None`. Zero means "no limit reported" in most fields of B0h, and is given as `None` too; where it
-//! means "not supported", it stays zero.
+//! behind a page's end is `None`. Zero means "no limit reported" in most fields of B0h, and is given as `None` too;
+//! where it means "not supported", it stays zero.
 
 use crate::bytes::{Completeness, Fields, ParseError, bit};
 use crate::page::inquiry::vpd;

@@ -45,9 +45,9 @@ pub struct LbaStatus {
 
 /// Reads GET LBA STATUS parameter data of a command that asked about `from`.
 ///
-/// The first descriptor's LBA may lie before `from` where a device rounds down to its granularity; its range is then cut to
-/// begin there. Copying skips what is deallocated, so a descriptor that does not follow on the one before, or is empty, makes the
-/// whole answer worthless.
+/// The first descriptor's LBA may lie before `from` where a device rounds down to its granularity; its range is then
+/// cut to begin there. Copying skips what is deallocated, so a descriptor that does not follow on the one before, or is
+/// empty, makes the whole answer worthless.
 ///
 /// # Errors
 /// Where it ends in its header, or its ranges are out of order, empty or endless.
@@ -91,8 +91,8 @@ fn state(code: u8) -> LbaState {
 pub struct Lun(pub [u8; 8]);
 
 impl Lun {
-    /// The number in the first level where that is all there is: peripheral addressing on bus 0 (up to 255) or flat space
-    /// addressing (up to 16383).
+    /// The number in the first level where that is all there is: peripheral addressing on bus 0 (up to 255) or flat
+    /// space addressing (up to 16383).
     pub fn number(self) -> Option<u16> {
         let [high, low, rest @ ..] = self.0;
         let value = u16::from_be_bytes([high & 0x3F, low]);

@@ -1,7 +1,7 @@
 //! PERSISTENT RESERVE IN parameter data (SPC-4 6.15): keys, holder, capabilities, full status.
 //!
-//! Pure: bytes in, values out. A list that was cut proves only what is in it: "my key is not listed" holds for a whole list
-//! alone, and [`KeyList::lists`] answers so.
+//! Pure: bytes in, values out. A list that was cut proves only what is in it: "my key is not listed" holds for a whole
+//! list alone, and [`KeyList::lists`] answers so.
 
 use crate::bytes::{Completeness, Fields, ParseError, bit, entries, ragged};
 use crate::command::reservation::ReservationType;
@@ -21,8 +21,8 @@ pub struct KeyList {
 }
 
 impl KeyList {
-    /// Whether `key` is registered by some nexus; nothing where the list can't tell. That it is listed does not prove that this
-    /// path is registered.
+    /// Whether `key` is registered by some nexus; nothing where the list can't tell. That it is listed does not prove
+    /// that this path is registered.
     pub fn lists(&self, key: Key) -> Option<bool> {
         let listed = self.keys.contains(&key);
         (listed || self.completeness.is_whole()).then_some(listed)

@@ -1,5 +1,5 @@
-//! Captures: text files of hexadecimal bytes, `#` up to the line's end for remarks. The first line says whether a file was
-//! captured from a device or constructed from a standard.
+//! Captures: text files of hexadecimal bytes, `#` up to the line's end for remarks. The first line says whether a file
+//! was captured from a device or constructed from a standard.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! Golden bytes of every command. Where a line of bytes is not from the standard's table, it is wrong, whatever the code says.
+//! Golden bytes of every command. Where a line of bytes is not from the standard's table, it is wrong, whatever the
+//! code says.
 
 use lunferry_scsi::cdb::{Command, Kind, Request, TimeoutClass, Transfer};
 use lunferry_scsi::command::enquiry::{

@@ -1,5 +1,5 @@
-//! What goes over the wire: commands against golden bytes, parsers against the answers in `tests/captures/`, and both against
-//! whatever else may come.
+//! What goes over the wire: commands against golden bytes, parsers against the answers in `tests/captures/`, and both
+//! against whatever else may come.
 #![allow(clippy::unwrap_used, reason = "a test that can't read its own data has failed")]
 
 mod capture;

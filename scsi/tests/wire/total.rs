@@ -102,10 +102,16 @@ proptest::proptest! {
     }
 
     #[test]
-    fn random_bytes_behind_a_right_beginning(code: u8, page: u8, length: u16, rest in prop::collection::vec(any::<u8>(), 0..300)) {
-        let header = [0, page, length.to_be_bytes()[0] & 1, length.to_be_bytes()[1]];
+    fn random_bytes_behind_a_right_beginning(
+        code: u8,
+        page: u8,
+        length in 0u16..512,
+        rest in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let [high, low] = length.to_be_bytes();
+        let header = [0, page, high, low];
         let vpd: Vec<u8> = header.into_iter().chain(rest.iter().copied()).collect();
-        let list: Vec<u8> = [0, 0, 0, 1, 0, 0].into_iter().chain(header[2..].iter().copied()).chain(rest.iter().copied()).collect();
+        let list: Vec<u8> = [0, 0, 0, 1, 0, 0, high, low].into_iter().chain(rest.iter().copied()).collect();
         let sense: Vec<u8> = std::iter::once(0x70 | code & 3).chain(rest).collect();
         for data in [vpd, list, sense] {
             for (_, parse) in PARSERS {
@@ -115,7 +121,14 @@ proptest::proptest! {
     }
 
     #[test]
-    fn every_completion_has_a_category(status: u8, host: u16, driver: u16, sense in prop::collection::vec(any::<u8>(), 0..64), requested: u32, residual: i32) {
+    fn every_completion_has_a_category(
+        status: u8,
+        host: u16,
+        driver: u16,
+        sense in prop::collection::vec(any::<u8>(), 0..64),
+        requested: u32,
+        residual: i32,
+    ) {
         let completion = Completion {
             status: Status::from_code(status),
             host: HostStatus::from_code(host),

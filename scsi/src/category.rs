@@ -44,7 +44,7 @@ pub enum Category {
     NoSpace,
     /// What is on the medium differs from what was sent.
     Miscompare {
-        /// The first byte that differs, where the device says (COMPARE AND WRITE: SBC-3 5.2).
+        /// The first byte that differs, where the device says (COMPARE AND WRITE: SBC-3: COMPARE AND WRITE command).
         offset: Option<u64>,
     },
     /// An EXTENDED COPY ended before its end.

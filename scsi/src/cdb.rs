@@ -31,7 +31,7 @@ pub struct Request {
     pub kind: Kind,
 }
 
-/// A command descriptor block of 6, 10, 12 or 16 bytes (SPC-4 4.2.2).
+/// A command descriptor block of 6, 10, 12 or 16 bytes (SPC-4: fixed length CDB formats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cdb {
     bytes: [u8; 16],

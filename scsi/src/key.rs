@@ -17,7 +17,8 @@
 
 use std::fmt;
 
-/// A reservation key as the device keeps it (SPC-4 5.13.7). Any value but zero may be registered; zero means "none".
+/// A reservation key as the device keeps it (SPC-4: registering). Any value but zero may be registered; zero means
+/// "none".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u64);
 

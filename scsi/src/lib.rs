@@ -30,7 +30,8 @@
 //! | `category.rs` | what that means: one category for each completion |
 //! | `retry.rs` | whether a command is sent again |
 //!
-//! Sections are those of SPC-4 (INCITS 513-2015), SBC-3 (INCITS 514-2014) and SAM-5 (INCITS 515-2016).
+//! Clauses of SPC-4 (INCITS 513-2015), SBC-3 (INCITS 514-2014) and SAM-5 (INCITS 515-2016) are named by their titles:
+//! their numbers differ from draft to draft, and the drafts are what can be had.
 
 pub mod bytes;
 pub mod category;

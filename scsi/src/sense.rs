@@ -1,4 +1,4 @@
-//! Sense data in fixed and in descriptor format (SPC-4 4.5): what a device says of an error.
+//! Sense data in fixed and in descriptor format (SPC-4: sense data): what a device says of an error.
 //!
 //! Pure: bytes in, values out. Devices send any number of bytes; what is missing is `None`, and a field behind the
 //! announced end is missing too, because adapters pad the buffer.
@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::bytes::{Fields, ParseError, bit};
 
-/// SENSE KEY (SPC-4 table 42).
+/// SENSE KEY (SPC-4: sense key descriptions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SenseKey {
     /// 0h.
@@ -109,7 +109,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Sense key specific data (SPC-4 4.5.2.4), whose meaning follows from the key.
+/// Sense key specific data (SPC-4: sense key specific sense data), whose meaning follows from the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specific {
     /// ILLEGAL REQUEST: the byte that the device did not like.
@@ -187,7 +187,7 @@ fn announced(fields: Fields<'_>) -> Fields<'_> {
     Fields::new(fields.what, fields.bytes.get(..end).unwrap_or(fields.bytes))
 }
 
-/// Fixed format (SPC-4 4.5.3).
+/// Fixed format (SPC-4: fixed format sense data).
 fn fixed(fields: Fields<'_>, deferred: bool) -> Result<Sense, ParseError> {
     let fields = announced(fields);
     let key = SenseKey::from_code(fields.u8(2, "SENSE KEY")?);
@@ -203,7 +203,8 @@ fn fixed(fields: Fields<'_>, deferred: bool) -> Result<Sense, ParseError> {
     })
 }
 
-/// Descriptor format (SPC-4 4.5.2): each descriptor has its type, its length, and fields of its own.
+/// Descriptor format (SPC-4: descriptor format sense data): each descriptor has its type, its length, and fields of its
+/// own.
 fn descriptor(fields: Fields<'_>, deferred: bool) -> Result<Sense, ParseError> {
     let fields = announced(fields);
     let key = SenseKey::from_code(fields.u8(1, "SENSE KEY")?);

@@ -3,7 +3,7 @@
 //!
 //! Pure: numbers in, values out. They are those that SG_IO gives in `sg_io_hdr` (include/scsi/sg.h).
 
-/// SAM-5 5.3.1 status codes.
+/// SAM-5: status codes status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// 00h.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// A logical block address, in the logical blocks of one LUN (SBC-3 4.5).
+/// A logical block address, in the logical blocks of one LUN (SBC-3: logical blocks).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lba(pub u64);
 
@@ -16,20 +16,21 @@ pub struct BlockCount(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockSize(pub u32);
 
-/// PRGENERATION: rises with each change of the registrations (SPC-4 6.15.2). It wraps and starts again at a reset, so
-/// it tells that something changed and orders nothing.
+/// PRGENERATION: rises with each change of the registrations (SPC-4: READ KEYS service action). It wraps and starts
+/// again at a reset, so it tells that something changed and orders nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Generation(pub u32);
 
-/// The list identifier of an EXTENDED COPY, unique for one I_T nexus while that copy is known (SPC-4 6.3.1).
+/// The list identifier of an EXTENDED COPY, unique for one I_T nexus while that copy is known (SPC-4: EXTENDED COPY
+/// parameter list).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListId(pub u8);
 
-/// A relative target port identifier (SPC-4 3.1.121); 1 is port A.
+/// A relative target port identifier (SPC-4: definitions); 1 is port A.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelativePort(pub u16);
 
-/// A target port group (SPC-4 5.15.2).
+/// A target port group (SPC-4: asymmetric logical unit access).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortGroup(pub u16);
 

@@ -13,7 +13,7 @@ use crate::units::{BlockRange, BlockSize, Lba, ListId};
 
 const EXTENDED_COPY: &str = "EXTENDED COPY(LID1)";
 
-/// How long the copy manager keeps what it knows of a copy (SPC-4 6.3.1, LIST ID USAGE).
+/// How long the copy manager keeps what it knows of a copy (SPC-4: EXTENDED COPY parameter list, LIST ID USAGE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListIdUsage {
     /// 00b: it keeps the results until they are read.
@@ -24,7 +24,8 @@ pub enum ListIdUsage {
     Unnamed,
 }
 
-/// Where a copy reads or writes: one logical unit by its designator (SPC-4 6.3.6.5, E4h, 32 bytes).
+/// Where a copy reads or writes: one logical unit by its designator (SPC-4: identification descriptor CSCD descriptor,
+/// E4h, 32 bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyPlace {
     /// Its designator, as its own page 83h gives it, of at most 20 bytes.
@@ -57,7 +58,7 @@ impl CopyPlace {
     }
 }
 
-/// Blocks of the source that go to the target (SPC-4 6.3.7.4, 02h, 28 bytes).
+/// Blocks of the source that go to the target (SPC-4: block device to block device segment descriptor, 02h, 28 bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// What to read: at most 65535 blocks, and no more bytes than the operating parameters say.
@@ -85,14 +86,15 @@ impl Segment {
 
 const U16: u64 = u16::MAX as u64;
 
-/// EXTENDED COPY(LID1), opcode 83h, service action 00h (SPC-4 6.3). STR is zero: segments in any order.
+/// EXTENDED COPY(LID1), opcode 83h, service action 00h (SPC-4: EXTENDED COPY command). STR is zero: segments in any
+/// order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtendedCopy {
     /// The copy's name on this nexus; zero where it has none.
     pub list: ListId,
     /// What is kept of it.
     pub usage: ListIdUsage,
-    /// 0 is the highest, 7 the lowest (SPC-4 6.3.1).
+    /// 0 is the highest, 7 the lowest (SPC-4: EXTENDED COPY parameter list).
     pub priority: u8,
     /// Where it reads.
     pub source: CopyPlace,
@@ -128,7 +130,7 @@ impl ExtendedCopy {
         Ok(())
     }
 
-    /// The parameter list (SPC-4 6.3.1): header, the two places, the segments. No inline data.
+    /// The parameter list (SPC-4: EXTENDED COPY parameter list): header, the two places, the segments. No inline data.
     fn list(&self) -> Result<Vec<u8>, EncodeError> {
         self.checked()?;
         let segments = self.segments.len() as u64 * 28;
@@ -163,8 +165,8 @@ impl Command for ExtendedCopy {
     }
 }
 
-/// RECEIVE COPY RESULTS, opcode 84h (SPC-4 6.17 to 6.21; the older name of RECEIVE COPY STATUS(LID1) and RECEIVE COPY
-/// OPERATING PARAMETERS).
+/// RECEIVE COPY RESULTS, opcode 84h (SPC-4: RECEIVE COPY STATUS and OPERATING PARAMETERS commands; the older name of
+/// RECEIVE COPY STATUS(LID1) and RECEIVE COPY OPERATING PARAMETERS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveCopyResults {
     /// 00h COPY STATUS of one copy.

@@ -19,7 +19,7 @@ fn at_least(command: &'static str, allocation: u32, least: u32) -> Result<u32, E
     if allocation < least { Err(EncodeError::Unfit { command, field, why }) } else { Ok(allocation) }
 }
 
-/// INQUIRY, opcode 12h (SPC-4 6.4).
+/// INQUIRY, opcode 12h (SPC-4: INQUIRY command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inquiry {
     /// The vital product data page, or nothing for standard INQUIRY data.
@@ -41,7 +41,7 @@ impl Command for Inquiry {
     }
 }
 
-/// TEST UNIT READY, opcode 00h (SPC-4 6.47). It takes one pending unit attention off the nexus.
+/// TEST UNIT READY, opcode 00h (SPC-4: TEST UNIT READY command). It takes one pending unit attention off the nexus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TestUnitReady;
 
@@ -51,7 +51,7 @@ impl Command for TestUnitReady {
     }
 }
 
-/// READ CAPACITY(10), opcode 25h (SBC-3 5.15): 8 bytes, and FFFFFFFFh for "too large for me".
+/// READ CAPACITY(10), opcode 25h (SBC-3: READ CAPACITY (10) command): 8 bytes, and FFFFFFFFh for "too large for me".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadCapacity10;
 
@@ -61,7 +61,7 @@ impl Command for ReadCapacity10 {
     }
 }
 
-/// READ CAPACITY(16), opcode 9Eh, service action 10h (SBC-3 5.16): 32 bytes.
+/// READ CAPACITY(16), opcode 9Eh, service action 10h (SBC-3: READ CAPACITY (16) command): 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadCapacity16;
 
@@ -73,7 +73,7 @@ impl Command for ReadCapacity16 {
     }
 }
 
-/// Which logical units REPORT LUNS lists (SPC-4 6.33, SELECT REPORT).
+/// Which logical units REPORT LUNS lists (SPC-4: REPORT LUNS command, SELECT REPORT).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LunSelection {
     /// 00h: those without the well-known ones.
@@ -84,7 +84,7 @@ pub enum LunSelection {
     All,
 }
 
-/// REPORT LUNS, opcode A0h (SPC-4 6.33). Clears the unit attention 3Fh/0Eh.
+/// REPORT LUNS, opcode A0h (SPC-4: REPORT LUNS command). Clears the unit attention 3Fh/0Eh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportLuns {
     /// Which.
@@ -106,7 +106,7 @@ impl Command for ReportLuns {
     }
 }
 
-/// The form of REPORT TARGET PORT GROUPS parameter data (SPC-4 6.37).
+/// The form of REPORT TARGET PORT GROUPS parameter data (SPC-4: REPORT TARGET PORT GROUPS command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortGroupsFormat {
     /// 000b: the length, then the descriptors. Every device with ALUA has it.
@@ -115,7 +115,7 @@ pub enum PortGroupsFormat {
     Extended,
 }
 
-/// REPORT TARGET PORT GROUPS, opcode A3h, service action 0Ah (SPC-4 6.37).
+/// REPORT TARGET PORT GROUPS, opcode A3h, service action 0Ah (SPC-4: REPORT TARGET PORT GROUPS command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportTargetPortGroups {
     /// Which form.
@@ -136,7 +136,7 @@ impl Command for ReportTargetPortGroups {
     }
 }
 
-/// What PERSISTENT RESERVE IN is asked (SPC-4 6.15).
+/// What PERSISTENT RESERVE IN is asked (SPC-4: PERSISTENT RESERVE IN command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReservationQuestion {
     /// 00h READ KEYS: every registered key, once for each nexus.
@@ -149,7 +149,7 @@ pub enum ReservationQuestion {
     ReadFullStatus,
 }
 
-/// PERSISTENT RESERVE IN, opcode 5Eh (SPC-4 6.15).
+/// PERSISTENT RESERVE IN, opcode 5Eh (SPC-4: PERSISTENT RESERVE IN command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PersistentReserveIn {
     /// What is asked.

@@ -1,4 +1,4 @@
-//! PERSISTENT RESERVE OUT, opcode 5Fh (SPC-4 6.16): who may write.
+//! PERSISTENT RESERVE OUT, opcode 5Fh (SPC-4: PERSISTENT RESERVE OUT command): who may write.
 //!
 //! Pure: fields in, CDB and the 24 bytes of parameter list out. Each service action has only the fields that the
 //! standard gives it, so that a field that would be ignored can't be believed to work. SPEC_I_PT is always zero: a
@@ -7,7 +7,7 @@
 use crate::cdb::{Cdb, Command, EncodeError, Kind, Request, TimeoutClass, Transfer, flag};
 use crate::key::Key;
 
-/// Type of a persistent reservation (SPC-4 6.15.3.4). The scope is always the logical unit.
+/// Type of a persistent reservation (SPC-4: persistent reservations type). The scope is always the logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReservationType {
     /// 1h: the holder alone may write.
@@ -176,7 +176,7 @@ impl Fields {
         Ok(self)
     }
 
-    /// The parameter list (SPC-4 6.16.3).
+    /// The parameter list (SPC-4: PERSISTENT RESERVE OUT parameter list).
     fn list(&self) -> Vec<u8> {
         let mut list = Vec::with_capacity(24);
         list.extend(self.key.0.to_be_bytes());

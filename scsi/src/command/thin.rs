@@ -11,7 +11,7 @@ use crate::units::{BlockCount, BlockRange, Lba};
 /// The list's length is 16 bits: a header of 8 and descriptors of 16 bytes.
 const MOST_DESCRIPTORS: u64 = (0xFFFF - 8) / 16;
 
-/// UNMAP, opcode 42h (SBC-3 5.28). The device may unmap these blocks, or leave them.
+/// UNMAP, opcode 42h (SBC-3: UNMAP command). The device may unmap these blocks, or leave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmap {
     /// Which blocks: at most 4095 ranges, and no more ranges or blocks than page B0h says.
@@ -21,7 +21,7 @@ pub struct Unmap {
 }
 
 impl Unmap {
-    /// The parameter list (SBC-3 5.28.2).
+    /// The parameter list (SBC-3: UNMAP parameter list).
     fn list(&self, name: &'static str) -> Result<Vec<u8>, EncodeError> {
         let count = self.ranges.len() as u64;
         if count == 0 {
@@ -62,11 +62,12 @@ impl Command for Unmap {
 pub enum Pattern {
     /// The one block in the caller's buffer.
     OneBlock,
-    /// NDOB: no buffer at all, zeroes (SBC-4; older devices refuse it with 24h/00h).
+    /// NDOB: no buffer at all (SBC-4; older devices refuse it with 24h/00h). Zeroes, except where page B2h says
+    /// [`crate::page::limits::UnmappedRead::Pattern`]: such a device writes its provisioning initialization pattern.
     NoData,
 }
 
-/// WRITE SAME(16), opcode 93h (SBC-3 5.39).
+/// WRITE SAME(16), opcode 93h (SBC-3: WRITE SAME (16) command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteSame16 {
     /// Where. Page B0h tells the most blocks; zero, "to the end" on some devices, can't be said.
@@ -91,7 +92,7 @@ impl Command for WriteSame16 {
     }
 }
 
-/// GET LBA STATUS, opcode 9Eh, service action 12h (SBC-3 5.4).
+/// GET LBA STATUS, opcode 9Eh, service action 12h (SBC-3: GET LBA STATUS command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GetLbaStatus {
     /// The first block that is asked about.

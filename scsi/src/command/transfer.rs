@@ -9,7 +9,7 @@ use crate::units::{BlockCount, BlockRange};
 const U32: u64 = u32::MAX as u64;
 const U16: u64 = u16::MAX as u64;
 
-/// How a transfer treats the device's cache (SBC-3 4.15).
+/// How a transfer treats the device's cache (SBC-3: caches).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caching {
     /// FUA: force unit access. A write is durable when it returns; it says nothing of other writes.
@@ -41,7 +41,7 @@ fn data(name: &'static str, cdb: Cdb, transfer: Transfer, kind: Kind) -> Request
     Request { name, cdb, transfer, timeout: TimeoutClass::Data, kind }
 }
 
-/// READ(10), opcode 28h (SBC-3 5.11).
+/// READ(10), opcode 28h (SBC-3: READ (10) command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read10 {
     /// What to read.
@@ -58,7 +58,7 @@ impl Command for Read10 {
     }
 }
 
-/// READ(16), opcode 88h (SBC-3 5.13).
+/// READ(16), opcode 88h (SBC-3: READ (16) command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read16 {
     /// What to read.
@@ -75,7 +75,7 @@ impl Command for Read16 {
     }
 }
 
-/// WRITE(10), opcode 2Ah (SBC-3 5.32).
+/// WRITE(10), opcode 2Ah (SBC-3: WRITE (10) command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write10 {
     /// Where to write.
@@ -92,7 +92,7 @@ impl Command for Write10 {
     }
 }
 
-/// WRITE(16), opcode 8Ah (SBC-3 5.34).
+/// WRITE(16), opcode 8Ah (SBC-3: WRITE (16) command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write16 {
     /// Where to write.
@@ -109,7 +109,7 @@ impl Command for Write16 {
     }
 }
 
-/// What VERIFY compares with (SBC-3 5.27, BYTCHK).
+/// What VERIFY compares with (SBC-3: VERIFY (10) command, BYTCHK).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteCheck {
     /// 00b: the medium alone; no data is sent.
@@ -120,7 +120,7 @@ pub enum ByteCheck {
     OneBlock,
 }
 
-/// VERIFY(16), opcode 8Fh (SBC-3 5.29).
+/// VERIFY(16), opcode 8Fh (SBC-3: VERIFY (16) command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verify16 {
     /// What to verify.
@@ -144,8 +144,8 @@ impl Command for Verify16 {
     }
 }
 
-/// COMPARE AND WRITE, opcode 89h (SBC-3 5.2): writes the second half of the data where the medium holds the first half,
-/// as one atomic step.
+/// COMPARE AND WRITE, opcode 89h (SBC-3: COMPARE AND WRITE command): writes the second half of the data where the
+/// medium holds the first half, as one atomic step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompareAndWrite {
     /// The blocks: at most 255, and at most what page B0h says. Twice as many are sent.
@@ -186,7 +186,8 @@ fn flush(name: &'static str, cdb: Cdb) -> Request {
     Request { name, cdb, transfer: Transfer::None, timeout: TimeoutClass::Medium, kind: Kind::Flush }
 }
 
-/// SYNCHRONIZE CACHE(10), opcode 35h (SBC-3 5.22). IMMED can't be set: the answer must mean "durable" (design S7).
+/// SYNCHRONIZE CACHE(10), opcode 35h (SBC-3: SYNCHRONIZE CACHE (10) command). IMMED can't be set: the answer must mean
+/// "durable" (design S7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynchronizeCache10 {
     /// What must be durable.
@@ -201,7 +202,8 @@ impl Command for SynchronizeCache10 {
     }
 }
 
-/// SYNCHRONIZE CACHE(16), opcode 91h (SBC-3 5.23). IMMED can't be set, as in the 10-byte form.
+/// SYNCHRONIZE CACHE(16), opcode 91h (SBC-3: SYNCHRONIZE CACHE (16) command). IMMED can't be set, as in the 10-byte
+/// form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynchronizeCache16 {
     /// What must be durable.

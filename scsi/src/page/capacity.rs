@@ -1,4 +1,4 @@
-//! How large a LUN is and in which blocks: READ CAPACITY(10) and (16) parameter data (SBC-3 5.15.2, 5.16.2).
+//! How large a LUN is and in which blocks: READ CAPACITY(10) and (16) parameter data (SBC-3: its two commands).
 //!
 //! Pure: bytes in, values out.
 

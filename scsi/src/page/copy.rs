@@ -1,7 +1,7 @@
-//! RECEIVE COPY RESULTS parameter data: what a copy manager can do (SPC-4 6.18) and how a copy stands (SPC-4 6.20).
+//! RECEIVE COPY RESULTS parameter data: what a copy manager can do (SPC-4: RECEIVE COPY OPERATING PARAMETERS command)
+//! and how a copy stands (SPC-4: RECEIVE COPY STATUS(LID1) command).
 //!
-//! Pure: bytes in, values out. Zero means "no limit is reported" in none of these fields: a limit of zero is nothing
-//! that can be copied within.
+//! Pure: bytes in, values out.
 
 use crate::bytes::{Completeness, Fields, ParseError, bit};
 
@@ -16,8 +16,8 @@ pub struct OperatingParameters {
     pub max_segments: u16,
     /// MAXIMUM DESCRIPTOR LIST LENGTH: places and segments together, in bytes.
     pub max_list_bytes: u32,
-    /// MAXIMUM SEGMENT LENGTH, in bytes.
-    pub max_segment_bytes: u32,
+    /// MAXIMUM SEGMENT LENGTH, in bytes. Nothing where the device says zero, which here means that it has no limit.
+    pub max_segment_bytes: Option<u32>,
     /// MAXIMUM CONCURRENT COPIES; nothing where the data ends before it.
     pub max_concurrent: Option<u8>,
     /// DATA SEGMENT GRANULARITY: a segment's length is a multiple of 2 to this many bytes.
@@ -52,7 +52,7 @@ pub fn operating_parameters(bytes: &[u8]) -> Result<OperatingParameters, ParseEr
         max_places: fields.u16(8, "MAXIMUM CSCD DESCRIPTOR COUNT")?,
         max_segments: fields.u16(10, "MAXIMUM SEGMENT DESCRIPTOR COUNT")?,
         max_list_bytes: fields.u32(12, "MAXIMUM DESCRIPTOR LIST LENGTH")?,
-        max_segment_bytes: fields.u32(16, "MAXIMUM SEGMENT LENGTH")?,
+        max_segment_bytes: Some(fields.u32(16, "MAXIMUM SEGMENT LENGTH")?).filter(|bytes| *bytes != 0),
         max_concurrent: byte(36),
         granularity_exponent: byte(37),
         descriptor_types: types.map(<[u8]>::to_vec),
@@ -95,7 +95,7 @@ pub fn copy_status(bytes: &[u8]) -> Result<CopyStatus, ParseError> {
     let status = fields.u8(4, "COPY MANAGER STATUS")?;
     let units = fields.u8(7, "TRANSFER COUNT UNITS")?;
     let count = u64::from(fields.u32(8, "TRANSFER COUNT")?);
-    // 00h bytes, 01h KiB, ... 06h EiB (SPC-4 table 296).
+    // 00h bytes, 01h KiB, ... 06h EiB (SPC-4: transfer count units).
     let transferred = if units <= 6 { count.checked_mul(1 << (10 * u32::from(units))) } else { None };
     Ok(CopyStatus {
         progress: match status & 0x7F {

@@ -1,4 +1,4 @@
-//! Device identification, VPD page 83h (SPC-4 7.8.6): every designator that a device gives.
+//! Device identification, VPD page 83h (SPC-4: Device Identification VPD page): every designator that a device gives.
 //!
 //! Pure: bytes in, values out.
 
@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::bytes::{Completeness, Fields, ParseError, bit, ragged, text};
 use crate::page::inquiry::vpd;
 
-/// How a designator's bytes are to be read (SPC-4 table 24).
+/// How a designator's bytes are to be read (SPC-4: CODE SET field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CodeSet {
     /// 1h.
@@ -41,7 +41,7 @@ impl CodeSet {
     }
 }
 
-/// What a designator names (SPC-4 table 567).
+/// What a designator names (SPC-4: ASSOCIATION field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Association {
     /// 00b: the logical unit.
@@ -75,7 +75,7 @@ impl Association {
     }
 }
 
-/// The kind of a designator (SPC-4 table 568).
+/// The kind of a designator (SPC-4: DESIGNATOR TYPE field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DesignatorKind {
     /// 0h.
@@ -137,7 +137,7 @@ impl DesignatorKind {
     }
 }
 
-/// One designation descriptor (SPC-4 7.8.6.1).
+/// One designation descriptor (SPC-4: designation descriptors).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Designator {
     /// What it names.
@@ -158,8 +158,8 @@ impl Designator {
         (self.association, self.kind) == (other.association, other.kind) && self.bytes == other.bytes
     }
 
-    /// The NAA field of an NAA designator whose length is the one that its format has (SPC-4 7.8.6.6): 2, 3, 5 with
-    /// eight bytes, 6 with sixteen.
+    /// The NAA field of an NAA designator whose length is the one that its format has (SPC-4: NAA designator format):
+    /// 2, 3, 5 with eight bytes, 6 with sixteen.
     pub fn naa(&self) -> Option<u8> {
         let naa = self.bytes.first()? >> 4;
         let length = match naa {

@@ -1,11 +1,11 @@
-//! Standard INQUIRY data (SPC-4 6.4.2), the list of VPD pages (00h, SPC-4 7.8.16) and the unit serial number (80h,
-//! SPC-4 7.8.15).
+//! Standard INQUIRY data (SPC-4: standard INQUIRY data), the list of VPD pages (00h, SPC-4: Supported VPD Pages VPD
+//! page) and the unit serial number (80h, SPC-4: Unit Serial Number VPD page).
 //!
 //! Pure: bytes in, values out.
 
 use crate::bytes::{Completeness, Fields, ParseError, bit, text};
 
-/// PERIPHERAL QUALIFIER (SPC-4 table 141).
+/// PERIPHERAL QUALIFIER (SPC-4: PERIPHERAL QUALIFIER field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qualifier {
     /// 000b: the logical unit is there.
@@ -79,7 +79,7 @@ pub fn standard(bytes: &[u8]) -> Result<StandardInquiry, ParseError> {
     })
 }
 
-/// The header that every VPD page has (SPC-4 7.8.1): checks the page code, gives the body.
+/// The header that every VPD page has (SPC-4: VPD page format): checks the page code, gives the body.
 pub(crate) fn vpd<'a>(
     what: &'static str,
     page: u8,
@@ -107,7 +107,7 @@ pub struct SupportedPages {
     pub completeness: Completeness,
 }
 
-/// Reads VPD page 00h (SPC-4 7.8.16).
+/// Reads VPD page 00h (SPC-4: Supported VPD Pages VPD page).
 ///
 /// # Errors
 /// Where it is another page or ends in its header.
@@ -116,8 +116,8 @@ pub fn supported_pages(bytes: &[u8]) -> Result<SupportedPages, ParseError> {
     Ok(SupportedPages { pages: body.to_vec(), completeness })
 }
 
-/// Reads VPD page 80h (SPC-4 7.8.15): the serial number without padding, or nothing where the device sends spaces. A
-/// serial that was cut is an error: another LUN's may begin with the same characters.
+/// Reads VPD page 80h (SPC-4: Unit Serial Number VPD page): the serial number without padding, or nothing where the
+/// device sends spaces. A serial that was cut is an error: another LUN's may begin with the same characters.
 ///
 /// # Errors
 /// Where it is another page, ends in its header, or did not come whole.

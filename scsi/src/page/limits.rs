@@ -8,7 +8,7 @@
 use crate::bytes::{Completeness, Fields, ParseError, bit};
 use crate::page::inquiry::vpd;
 
-/// Block Limits, VPD page B0h (SBC-3 6.6.3). Counts are in logical blocks.
+/// Block Limits, VPD page B0h (SBC-3: Block Limits VPD page). Counts are in logical blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockLimits {
     /// WSNZ: WRITE SAME with a count of zero is refused.
@@ -62,7 +62,7 @@ pub fn block_limits(bytes: &[u8]) -> Result<BlockLimits, ParseError> {
     })
 }
 
-/// MEDIUM ROTATION RATE (SBC-3 6.6.2).
+/// MEDIUM ROTATION RATE (SBC-3: Block Device Characteristics VPD page).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
     /// 0000h.
@@ -75,7 +75,7 @@ pub enum Rotation {
     Other(u16),
 }
 
-/// Block Device Characteristics, VPD page B1h (SBC-3 6.6.2).
+/// Block Device Characteristics, VPD page B1h (SBC-3: Block Device Characteristics VPD page).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Characteristics {
     /// How fast the medium turns.
@@ -101,7 +101,7 @@ pub fn characteristics(bytes: &[u8]) -> Result<Characteristics, ParseError> {
     Ok(Characteristics { rotation, fuab: page.get(8).map(|[byte]: [u8; 1]| bit(byte, 1)), completeness })
 }
 
-/// PROVISIONING TYPE (SBC-3 6.6.4).
+/// PROVISIONING TYPE (SBC-3: Logical Block Provisioning VPD page).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProvisioningType {
     /// 0: fully provisioned, or it does not say.
@@ -121,13 +121,13 @@ pub enum UnmappedRead {
     Anything,
     /// xx1b: zeroes.
     Zeroes,
-    /// 010b: the provisioning initialization pattern.
+    /// 010b: the provisioning initialization pattern, and so does WRITE SAME without data (NDOB) write it.
     Pattern,
     /// Reserved; to be treated as anything.
     Other(u8),
 }
 
-/// Logical Block Provisioning, VPD page B2h (SBC-3 6.6.4).
+/// Logical Block Provisioning, VPD page B2h (SBC-3: Logical Block Provisioning VPD page).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Provisioning {
     /// LBPU: UNMAP is there.

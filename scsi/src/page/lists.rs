@@ -1,4 +1,5 @@
-//! Lists that devices send: GET LBA STATUS (SBC-3 5.4.2) and REPORT LUNS (SPC-4 6.33) parameter data.
+//! Lists that devices send: GET LBA STATUS (SBC-3: GET LBA STATUS parameter data) and REPORT LUNS (SPC-4: REPORT LUNS
+//! command) parameter data.
 //!
 //! Pure: bytes in, values out.
 
@@ -7,7 +8,7 @@ use std::fmt;
 use crate::bytes::{Completeness, Fields, ParseError, entries};
 use crate::units::{BlockRange, Lba};
 
-/// PROVISIONING STATUS of a range (SBC-3 table 45; 3 and 4 are SBC-4's).
+/// PROVISIONING STATUS of a range (SBC-3: PROVISIONING STATUS field; 3 and 4 are SBC-4's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LbaState {
     /// 0: mapped, or the device does not know.
@@ -86,7 +87,7 @@ fn state(code: u8) -> LbaState {
     }
 }
 
-/// A logical unit number, all eight bytes (SAM-5 4.7).
+/// A logical unit number, all eight bytes (SAM-5: logical unit number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lun(pub [u8; 8]);
 

@@ -1,4 +1,4 @@
-//! REPORT TARGET PORT GROUPS parameter data (SPC-4 6.37): which paths are good (ALUA).
+//! REPORT TARGET PORT GROUPS parameter data (SPC-4: REPORT TARGET PORT GROUPS command): which paths are good (ALUA).
 //!
 //! Pure: bytes in, values out.
 
@@ -8,7 +8,7 @@ use crate::bytes::{Completeness, Fields, ParseError, bit, entries, ragged};
 use crate::command::enquiry::PortGroupsFormat;
 use crate::units::{PortGroup, RelativePort};
 
-/// ASYMMETRIC ACCESS STATE (SPC-4 table 306).
+/// ASYMMETRIC ACCESS STATE (SPC-4: ASYMMETRIC ACCESS STATE field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessState {
     /// 0h.

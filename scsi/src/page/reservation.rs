@@ -1,4 +1,5 @@
-//! PERSISTENT RESERVE IN parameter data (SPC-4 6.15): keys, holder, capabilities, full status.
+//! PERSISTENT RESERVE IN parameter data (SPC-4: PERSISTENT RESERVE IN command): keys, holder, capabilities, full
+//! status.
 //!
 //! Pure: bytes in, values out. A list that was cut proves only what is in it: "my key is not listed" holds for a whole
 //! list alone, and [`KeyList::lists`] answers so.
@@ -9,7 +10,7 @@ use crate::key::Key;
 use crate::page::transport_id::{TransportId, transport_id};
 use crate::units::{Generation, RelativePort};
 
-/// READ KEYS (SPC-4 6.15.2).
+/// READ KEYS (SPC-4: READ KEYS service action).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyList {
     /// PRGENERATION.
@@ -57,7 +58,7 @@ pub enum HeldType {
     Other(u8),
 }
 
-/// A reservation and its holder (SPC-4 6.15.3).
+/// A reservation and its holder (SPC-4: READ RESERVATION service action).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The holder's key; zero for the all-registrants types, where everyone holds it.
@@ -68,7 +69,7 @@ pub struct Held {
     pub scope: u8,
 }
 
-/// READ RESERVATION (SPC-4 6.15.3).
+/// READ RESERVATION (SPC-4: READ RESERVATION service action).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// PRGENERATION.
@@ -103,7 +104,7 @@ pub fn read_reservation(bytes: &[u8]) -> Result<Reservation, ParseError> {
     Ok(Reservation { generation, held: Some(held(byte, key)) })
 }
 
-/// REPORT CAPABILITIES (SPC-4 6.15.4).
+/// REPORT CAPABILITIES (SPC-4: REPORT CAPABILITIES service action).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// CRH: old RESERVE and RELEASE behave as SPC-2 says beside persistent reservations.
@@ -116,7 +117,7 @@ pub struct Capabilities {
     pub persist_through_power_loss: bool,
     /// PTPL_A: APTPL is on now.
     pub persist_activated: bool,
-    /// ALLOW COMMANDS: which of the doubtful commands pass a reservation (SPC-4 table 268).
+    /// ALLOW COMMANDS: which of the doubtful commands pass a reservation (SPC-4: ALLOW COMMANDS field).
     pub allow_commands: u8,
     /// Which types it has; nothing where TMV says that the mask means nothing.
     pub types: Option<Vec<ReservationType>>,
@@ -146,7 +147,7 @@ pub fn capabilities(bytes: &[u8]) -> Result<Capabilities, ParseError> {
     })
 }
 
-/// The bit of a type in the mask's two bytes (SPC-4 table 269).
+/// The bit of a type in the mask's two bytes (SPC-4: PERSISTENT RESERVATION TYPE MASK).
 fn mask_bit(kind: ReservationType) -> u16 {
     match kind {
         ReservationType::WriteExclusive => 0x0200,
@@ -158,7 +159,7 @@ fn mask_bit(kind: ReservationType) -> u16 {
     }
 }
 
-/// One registration (SPC-4 6.15.5).
+/// One registration (SPC-4: READ FULL STATUS service action).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// Its key.
@@ -171,7 +172,7 @@ pub struct Registration {
     pub initiator: Option<TransportId>,
 }
 
-/// READ FULL STATUS (SPC-4 6.15.5).
+/// READ FULL STATUS (SPC-4: READ FULL STATUS service action).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FullStatus {
     /// PRGENERATION.

@@ -1,4 +1,4 @@
-//! TransportIDs: which initiator port a registration belongs to (SPC-4 7.6.4).
+//! TransportIDs: which initiator port a registration belongs to (SPC-4: TransportID identifiers).
 //!
 //! Pure: bytes in, values out. Only for showing to an operator who it is; nothing is decided by it.
 

@@ -224,7 +224,11 @@ fn copy_managers() {
     let lio = operating_parameters(&bytes("rcrparams-lio")).unwrap();
     assert!(lio.completeness.is_whole() && lio.copies_between_blocks() && lio.unnamed_lists);
     assert_eq!((lio.max_places, lio.max_segments, lio.max_list_bytes), (2, 1, 1024));
-    assert_eq!((lio.max_segment_bytes, lio.granularity_exponent, lio.max_concurrent), (1 << 24, Some(9), Some(1)));
+    assert_eq!(lio.max_segment_bytes, Some(1 << 24));
+    assert_eq!((lio.granularity_exponent, lio.max_concurrent), (Some(9), Some(1)));
+    let mut endless = bytes("rcrparams-lio");
+    endless[16..20].fill(0);
+    assert_eq!(operating_parameters(&endless).unwrap().max_segment_bytes, None, "arrays say zero for no limit");
     let status = copy_status(&bytes("rcrstatus-running")).unwrap();
     assert_eq!((status.progress, status.segments), (CopyProgress::Running, 3));
     assert_eq!(status.transferred, Some(48 << 20));

@@ -165,8 +165,8 @@ impl Command for ExtendedCopy {
     }
 }
 
-/// RECEIVE COPY RESULTS, opcode 84h (SPC-4: RECEIVE COPY STATUS and OPERATING PARAMETERS commands; the older name of
-/// RECEIVE COPY STATUS(LID1) and RECEIVE COPY OPERATING PARAMETERS).
+/// RECEIVE COPY RESULTS, opcode 84h: SPC-3's name for what SPC-4 calls the RECEIVE COPY STATUS(LID1) and RECEIVE COPY
+/// OPERATING PARAMETERS commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveCopyResults {
     /// 00h COPY STATUS of one copy.

@@ -1,7 +1,8 @@
 //! Names of the additional sense codes that a copy between block devices can meet.
 //!
 //! Pure: a table. The numbers are those of SPC-4's annex on numeric order codes (table "ASC and ASCQ assignments"); the
-//! selection and the wording are Lunferry's own. A code without a name here is shown by its number.
+//! selection and the wording are Lunferry's own. Each was compared with what sg_decode_sense of sg3_utils 1.46 says of it.
+//! A code without a name here is shown by its number.
 
 use crate::sense::Code;
 

@@ -75,7 +75,7 @@ pub struct CopyArgs {
     /// Copy no faster than this, such as 200MiB/s
     #[arg(long, value_name = "RATE")]
     pub limit: Option<BytesPerSecond>,
-    /// Bytes of one read and one write [default: 512KiB, or what the LUNs ask for]
+    /// Bytes of one read and one write [default: 1MiB, or what the LUNs ask for]
     #[arg(long, value_name = "SIZE")]
     pub extent: Option<Bytes>,
     /// Extents in flight for each worker [default: 8 MiB of them]

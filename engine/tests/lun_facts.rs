@@ -246,7 +246,7 @@ fn a_smaller_file_is_refused_and_a_larger_one_is_not() {
     assert_eq!(codes(&large, &small, &[]), ["target_too_small"]);
     assert_eq!(codes(&small, &large, &[]), NOTHING);
     let sizing = sizing::defaults(&info(&large), &info(&small));
-    assert_eq!((sizing.extent, sizing.depth, sizing.workers), (Bytes::kib(512), 16, 1));
+    assert_eq!((sizing.extent, sizing.depth, sizing.workers), (Bytes::mib(1), 8, 1));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Pure: a [`Completion`] in, a [`Category`] out; total. Two rules go before all others: a reservation conflict is one
 //! whatever the other layers say, and blocks that were not all transferred are never good, whatever the status says.
 
+mod display;
+
 use crate::cdb::Transfer;
 use crate::sense::{Code, Sense, SenseKey, Specific, sense};
 use crate::status::{Completion, DriverStatus, HostStatus, Status};

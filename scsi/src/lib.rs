@@ -1,11 +1,10 @@
 //! SCSI for Lunferry: what can be said to a logical unit, what it answers, and what an answer means.
 //!
-//! This room depends on no other room of the project. So far it is its pure half alone: values in, values out, no
-//! descriptor and no clock. Nothing here sends a command yet, and no verb uses it: `lunferry copy` reaches LUNs through
-//! the kernel's block layer, and the program says so in the lock kind of every summary.
+//! This room depends on no other room of the project. Its pure half is values in, values out; what acts is two small
+//! files: `sg.rs`, which hands commands to the kernel, and `initiator.rs`, which sends them again as `retry.rs` says.
 //!
 //! ```text
-//! command/*  ->  cdb::Request  ->  (whoever sends)  ->  status::Completion  ->  category  ->  retry
+//! command/*  ->  cdb::Request  ->    transport     ->  status::Completion  ->  category  ->  retry
 //!                                                   ->  the bytes that came ->  page/*
 //! ```
 //!
@@ -29,6 +28,9 @@
 //! | `status.rs` | how a command ended, in the words of device, host adapter and driver |
 //! | `category.rs` | what that means: one category for each completion |
 //! | `retry.rs` | whether a command is sent again |
+//! | `transport.rs` | the way to one device server: the trait, and the memory of one transfer |
+//! | `sg.rs` | that way through the kernel: SG_IO and SG_SCSI_RESET (`unsafe`) |
+//! | `initiator.rs` | sends, retries by the policy, and hands back what came, typed |
 //!
 //! Clauses of SPC-4 (INCITS 513-2015), SBC-3 (INCITS 514-2014) and SAM-5 (INCITS 515-2016) are named by their titles:
 //! their numbers differ from draft to draft, and the drafts are what can be had.
@@ -37,9 +39,12 @@ pub mod bytes;
 pub mod category;
 pub mod cdb;
 pub mod command;
+pub mod initiator;
 pub mod key;
 pub mod page;
 pub mod retry;
 pub mod sense;
+pub mod sg;
 pub mod status;
+pub mod transport;
 pub mod units;

@@ -15,12 +15,14 @@ use lunferry_engine::copy::prepare::{Prepared, prepare};
 use lunferry_engine::copy::run::{Copied, copy};
 use lunferry_engine::copy::session::End;
 use lunferry_engine::copy::zeroes::ZeroMode;
+use lunferry_engine::lock::node::ThisNode;
+use lunferry_engine::lock::pair::Wishes;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Overrides;
 use lunferry_engine::units::{Bytes, Span};
 use lunferry_engine::verify::run::{Verified, compare, verify_copied};
 
-use crate::cli::{Cli, CopyArgs, Zeroes};
+use crate::cli::{Cli, CopyArgs, SourceFencing, Zeroes};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
@@ -38,7 +40,12 @@ pub fn run(args: &CopyArgs, cli: &Cli) -> Exit {
 fn try_run(args: &CopyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let made = if args.create { create(&args.source, &args.target)? } else { None };
     let overrides = Overrides { signatures: args.overwrite_signature.clone() };
-    let prepared = prepare(&args.source, &args.target, &options(args), &overrides)?;
+    let wishes = Wishes {
+        node: ThisNode::find(args.node),
+        take_over: args.take_over,
+        fence_source: args.source_fencing == SourceFencing::Reservation,
+    };
+    let prepared = prepare(&args.source, &args.target, &options(args), &overrides, &wishes)?;
     let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
     controls.set_rate(args.limit);
     stop::on_signals(&controls, cli.quiet).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
@@ -132,6 +139,7 @@ fn already_complete(
 fn options(args: &CopyArgs) -> Options {
     Options {
         resume: args.resume,
+        take_over: args.take_over,
         extent: args.extent,
         depth: args.depth,
         workers: args.workers,

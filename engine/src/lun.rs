@@ -17,7 +17,7 @@ pub mod probe;
 pub mod safety;
 pub mod signature;
 pub mod sizing;
-mod sysfs;
+pub(crate) mod sysfs;
 pub mod topology;
 pub mod uring;
 pub mod usage;

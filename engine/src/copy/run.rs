@@ -15,6 +15,7 @@ use crate::copy::unreadable::{Unreadable, UnreadableList};
 use crate::copy::workers::{on_workers, view};
 use crate::copy::zeroes::ZeroMode;
 use crate::digest::{DigestTable, ZeroExtents};
+use crate::lock::Guard;
 use crate::lun::open::OpenLun;
 use crate::lun::probe;
 use crate::lun::uring::UringLun;
@@ -79,6 +80,7 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
             controls: Arc::clone(controls),
             progress: Arc::clone(progress),
             latencies,
+            guard: Some(Arc::clone(&prepared.lock) as Arc<dyn Guard>),
             source_is_unchanged: &|| source_is_unchanged(&prepared.source),
         };
         session.run(&board, bufs).await.map(Some)

@@ -67,6 +67,14 @@ pub struct Claim {
     pub drained: Option<Drained>,
 }
 
+/// A claim on its way.
+struct Attempt {
+    claim: Claim,
+    take_over: bool,
+    /// Holders that may be fenced.
+    victims: Vec<Key>,
+}
+
 /// How a fence made sure that what the victim had in flight has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,13 +120,14 @@ impl Paths {
         Ok(standing(&self.look()?, own))
     }
 
-    /// Registers `own` on every path and reserves. With `take_over` whoever holds it is fenced first. Earlier starts of this
+    /// Registers `own` on every path and reserves. With `take_over` whoever holds it is fenced first, once it has been seen to
+    /// hold it for that long: one who has only just taken over is alive. Earlier starts of this
     /// node are replaced, where this host's own paths prove to be theirs: whoever calls holds the LUN's exclusive open, so
     /// they are dead.
     ///
     /// # Errors
     /// Why it was not taken. Then nothing of this start is left on the LUN, as far as it let itself be removed.
-    pub fn claim(&self, own: OwnKey, take_over: bool) -> Result<Claim, LockError> {
+    pub fn claim(&self, own: OwnKey, take_over: Option<Duration>) -> Result<Claim, LockError> {
         let claimed = self.try_claim(own, take_over);
         if claimed.is_err() {
             self.withdraw(own);
@@ -126,13 +135,51 @@ impl Paths {
         claimed
     }
 
-    fn try_claim(&self, own: OwnKey, take_over: bool) -> Result<Claim, LockError> {
-        self.may_register(&self.look()?, own)?;
+    fn try_claim(&self, own: OwnKey, take_over: Option<Duration>) -> Result<Claim, LockError> {
+        let before = self.look()?;
+        self.may_register(&before, own)?;
+        let victims = match (take_over, before.held) {
+            (Some(stood), Some(held)) => vec![self.still_there(held.key, stood)?],
+            _ => Vec::new(),
+        };
         let aptpl = self.capabilities().is_ok_and(|able| able.persist_through_power_loss);
-        let mut claim = Claim { own, aptpl, paths: Vec::new(), fenced: Vec::new(), drained: None };
-        let mut replaced = Vec::new();
+        let claim = Claim { own, aptpl, paths: Vec::new(), fenced: Vec::new(), drained: None };
+        let mut attempt = Attempt { claim, take_over: take_over.is_some(), victims };
+        let replaced = self.register_everywhere(&mut attempt)?;
+        let Some(first) = self.first_registered(&attempt.claim.paths) else {
+            let last = attempt.claim.paths.last().and_then(|path| path.error.clone()).unwrap_or_default();
+            return Err(LockError::NoPath { device: self.device.clone(), paths: self.paths.len(), last });
+        };
+        self.settle(&first, &mut attempt)?;
+        if replaced {
+            // What an earlier start had in flight is done, since its exclusive open has fallen; the reset is for what a
+            // target may still hold back (H7).
+            let reset = first.transport().reset_logical_unit().is_ok();
+            attempt.claim.drained.get_or_insert(if reset { Drained::OwnAndReset } else { Drained::Own });
+            self.clear_attentions();
+        }
+        self.holds(own)?;
+        Ok(attempt.claim)
+    }
+
+    /// Waits, and looks whether the same key still holds it. Whoever takes it meanwhile has won.
+    fn still_there(&self, holder: Key, time: Duration) -> Result<Key, LockError> {
+        self.paths.iter().take(1).for_each(|path| path.wait(time));
+        match self.look()?.held {
+            Some(held) if held.key != holder => Err(match OwnKey::from_key(held.key) {
+                Some(by) => self.held(by),
+                None => LockError::Lost { device: self.device.clone(), by: Some(held.key) },
+            }),
+            _ => Ok(holder),
+        }
+    }
+
+    /// Registers on every path. Earlier starts of this node that turn out to be this host's own become victims: they are
+    /// dead, though a path that is down may still bear their key. Whether there were any.
+    fn register_everywhere(&self, attempt: &mut Attempt) -> Result<bool, LockError> {
+        let (claim, mut replaced) = (&mut attempt.claim, Vec::new());
         for path in &self.paths {
-            let state = self.register(&Initiator::new(path.as_ref()), own, &mut claim.aptpl, &mut replaced);
+            let state = self.register(&Initiator::new(path.as_ref()), claim.own, &mut claim.aptpl, &mut replaced);
             claim.paths.push(match state {
                 Ok(()) => PathState { path: path.name().into(), registered: true, error: None },
                 Err(error) if self.paths.len() == 1 || matches!(error, LockError::OtherProgram { .. }) => {
@@ -141,21 +188,9 @@ impl Paths {
                 Err(error) => PathState { path: path.name().into(), registered: false, error: Some(error.to_string()) },
             });
         }
-        let Some(first) = self.first_registered(&claim.paths) else {
-            let last = claim.paths.last().and_then(|path| path.error.clone()).unwrap_or_default();
-            return Err(LockError::NoPath { device: self.device.clone(), paths: self.paths.len(), last });
-        };
-        self.settle(&first, own, take_over, &replaced, &mut claim)?;
-        self.reserve(&first, own)?;
-        if !replaced.is_empty() {
-            // What an earlier start had in flight is done, since its exclusive open has fallen; the reset is for what a
-            // target may still hold back (H7).
-            let reset = first.transport().reset_logical_unit().is_ok();
-            claim.drained.get_or_insert(if reset { Drained::OwnAndReset } else { Drained::Own });
-            self.clear_attentions();
-        }
-        self.holds(own)?;
-        Ok(claim)
+        let any = !replaced.is_empty();
+        attempt.victims.extend(replaced);
+        Ok(any)
     }
 
     /// Whether the look allows for a registration at all.
@@ -218,40 +253,31 @@ impl Paths {
         Err(last.expect("a try without an end has an error").into())
     }
 
-    /// Fences whoever stands in the way, or says who it is.
-    fn settle(
-        &self,
-        path: &Initiator<'_>,
-        own: OwnKey,
-        take_over: bool,
-        replaced: &[Key],
-        claim: &mut Claim,
-    ) -> Result<(), LockError> {
-        let started = path.transport().now();
+    /// Reserves and fences until this start alone is registered and holds the reservation, or says who stands in the way.
+    ///
+    /// Of several who start or take over at once those who lose go away by themselves, and are given the time. To preempt
+    /// them meanwhile would not only be rude: LIO deadlocks where a nexus is preempted while it preempts (ADR 0008).
+    fn settle(&self, path: &Initiator<'_>, attempt: &mut Attempt) -> Result<(), LockError> {
+        let (own, started) = (attempt.claim.own, path.transport().now());
         loop {
             let view = look(path)?;
             self.may_register(&view, own)?;
             let waiting = path.transport().now().saturating_sub(started) < SETTLE;
             match standing(&view, own) {
-                Standing::Free => return Ok(()),
                 Standing::Ours if view.others(own).is_empty() => return Ok(()),
-                // A start that one path has proven to be this host's own is dead, though another path still bears its key.
-                Standing::HeldBy(by) if !take_over && !replaced.contains(&by.key()) => return Err(self.held(by)),
-                Standing::HeldBy(by) => self.fence(path, own, by.key(), true, claim)?,
-                Standing::Ours | Standing::Registered(_) if take_over => {
+                Standing::Free => self.reserve(path, own)?,
+                Standing::HeldBy(by) if attempt.victims.contains(&by.key()) => {
+                    self.fence(path, own, by.key(), true, &mut attempt.claim)?;
+                }
+                Standing::HeldBy(by) => return Err(self.held(by)),
+                // Whoever reserves first has it.
+                Standing::Registered(_) if waiting && self.reserve(path, own).is_ok() => {}
+                Standing::Ours | Standing::Registered(_) if waiting => path.transport().wait(LOOK_AGAIN),
+                Standing::Ours | Standing::Registered(_) if attempt.take_over => {
                     for victim in view.others(own) {
-                        self.fence(path, own, victim, false, claim)?;
+                        self.fence(path, own, victim, false, &mut attempt.claim)?;
                     }
                 }
-                // One that starts at this moment reserves or goes away.
-                Standing::Registered(_) if view.keys.iter().any(|key| *key == own.key()) && waiting => {
-                    // Whoever reserves first has it.
-                    if self.reserve(path, own).is_ok() {
-                        continue;
-                    }
-                    path.transport().wait(LOOK_AGAIN);
-                }
-                Standing::Ours if waiting => path.transport().wait(LOOK_AGAIN),
                 Standing::Ours | Standing::Registered(_) => {
                     return Err(LockError::Registered { device: self.device.clone(), keys: view.others(own) });
                 }

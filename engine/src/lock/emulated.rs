@@ -302,8 +302,8 @@ mod tests {
         let (one, two) = (paths(&lun, "one"), paths(&lun, "two"));
         one.look().unwrap();
         assert!(!file.exists(), "a look makes no file");
-        one.claim(own(1, 1), false).unwrap();
-        let refused = two.claim(own(2, 1), false).unwrap_err();
+        one.claim(own(1, 1), None).unwrap();
+        let refused = two.claim(own(2, 1), None).unwrap_err();
         assert!(matches!(refused, LockError::HeldElsewhere { by, .. } if by == own(1, 1)), "{refused}");
         one.holds(own(1, 1)).unwrap();
         assert_eq!(one.look().unwrap().keys, [own(1, 1).key()], "the refused one has left nothing");
@@ -315,8 +315,8 @@ mod tests {
     fn a_take_over_fences_and_the_fenced_one_knows() {
         let (_dir, lun, _) = a_lun();
         let (one, two) = (paths(&lun, "one"), paths(&lun, "two"));
-        one.claim(own(1, 1), false).unwrap();
-        let claim = two.claim(own(2, 1), true).unwrap();
+        one.claim(own(1, 1), None).unwrap();
+        let claim = two.claim(own(2, 1), Some(Duration::from_millis(1))).unwrap();
         assert_eq!((claim.fenced, claim.drained), (vec![own(1, 1).key()], Some(Drained::Reset)));
         let lost = one.holds(own(1, 1)).unwrap_err();
         assert!(matches!(lost, LockError::Lost { by: Some(by), .. } if by == own(2, 1).key()), "{lost}");
@@ -328,12 +328,12 @@ mod tests {
     fn an_earlier_start_of_the_same_nexus_is_replaced() {
         let (_dir, lun, _) = a_lun();
         let one = paths(&lun, "one");
-        one.claim(own(1, 1), false).unwrap();
-        let claim = one.claim(own(1, 2), false).unwrap();
+        one.claim(own(1, 1), None).unwrap();
+        let claim = one.claim(own(1, 2), None).unwrap();
         assert_eq!((claim.fenced, claim.drained), (vec![], Some(Drained::OwnAndReset)));
         assert_eq!(one.look().unwrap().keys, [own(1, 2).key()]);
         // The same node id behind another nexus is another host.
-        let refused = paths(&lun, "two").claim(own(1, 3), false).unwrap_err();
+        let refused = paths(&lun, "two").claim(own(1, 3), None).unwrap_err();
         assert!(matches!(refused, LockError::HeldElsewhere { by, .. } if by == own(1, 2)), "{refused}");
     }
 
@@ -344,7 +344,7 @@ mod tests {
             let claimed: Vec<bool> = std::thread::scope(|scope| {
                 let starts = [1, 2, 3].map(|node| {
                     let lun = &lun;
-                    scope.spawn(move || paths(lun, &node.to_string()).claim(own(node, round), false).is_ok())
+                    scope.spawn(move || paths(lun, &node.to_string()).claim(own(node, round), None).is_ok())
                 });
                 starts.map(|start| start.join().unwrap()).into()
             });
@@ -365,7 +365,7 @@ mod tests {
         ] {
             fs::write(&file, text).unwrap();
             paths(&lun, "one").look().unwrap_err();
-            paths(&lun, "one").claim(own(1, 1), true).unwrap_err();
+            paths(&lun, "one").claim(own(1, 1), Some(Duration::from_millis(1))).unwrap_err();
             assert_eq!(fs::read_to_string(&file).unwrap(), text, "it is left as it is");
         }
     }

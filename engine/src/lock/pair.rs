@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use lunferry_scsi::key::OwnKey;
 use serde::Serialize;
@@ -19,6 +20,9 @@ use super::paths::{Means, Ways};
 use super::standing::Standing;
 use crate::lun::facts::{LockKind, Role};
 use crate::lun::open::OpenLun;
+
+/// How long a holder must have been seen before it is fenced.
+const STOOD: Duration = Duration::from_secs(1);
 
 /// What the operator wishes of the lock.
 #[derive(Clone, Debug)]
@@ -116,7 +120,7 @@ pub fn release(lun: &OpenLun, node: &ThisNode) -> Result<Released, LockError> {
         Err(error) => return Err(error),
     }
     // Only what this node's own paths prove to be its own is replaced; whoever calls has the LUN's exclusive open.
-    let claim = paths.claim(own, false)?;
+    let claim = paths.claim(own, None)?;
     paths.withdraw(own);
     match claim.drained {
         Some(_) => Ok(Released::Released),
@@ -195,6 +199,7 @@ impl Candidate {
     pub fn claim(self) -> Result<PairLock, LockError> {
         let Self { own, node, take_over, source, target } = self;
         let mut lock = PairLock { outlives: AtomicBool::new(false), own, node, source, target };
+        let take_over = take_over.then_some(STOOD);
         lock.source.claim(own, take_over)?;
         lock.target.claim(own, take_over)?;
         // The fence of the target took its time: is the source still held?
@@ -226,7 +231,7 @@ impl Side {
         }
     }
 
-    fn claim(&mut self, own: OwnKey, take_over: bool) -> Result<(), LockError> {
+    fn claim(&mut self, own: OwnKey, take_over: Option<Duration>) -> Result<(), LockError> {
         if let Some(paths) = &self.ways.paths {
             self.claim = Some(Mutex::new(paths.claim(own, take_over)?));
         }

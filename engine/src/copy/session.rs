@@ -36,6 +36,7 @@ use crate::copy::queue::{ExtentQueue, QueueSizes};
 use crate::copy::retry::{Category, categorise};
 use crate::copy::unreadable::MOST_RANGES;
 use crate::lun::LunIo;
+use crate::lun::device_error::errno_of;
 use crate::units::{Bytes, Span};
 
 /// How a copy keeps its checkpoints.
@@ -274,7 +275,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         if categorise(&error) != Category::Medium {
             return Err(CopyError::of_request("reading", Side::Source, span, block, error));
         }
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        let errno = errno_of(&error).unwrap_or(libc::EIO);
         self.state.prove_alive(self.source, span.start, errno).await?;
         tracing::error!(%span, lba = span.start.lba(block).0, errno, "unreadable on the source");
         Progress::add(&self.progress.unreadable, span.len());

@@ -14,13 +14,14 @@ use lunferry_engine::copy::plan::Options;
 use lunferry_engine::copy::prepare::{Prepared, prepare};
 use lunferry_engine::copy::run::{Copied, copy};
 use lunferry_engine::copy::session::End;
+use lunferry_engine::copy::vehicle::choice::Wanted;
 use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Overrides;
 use lunferry_engine::units::{Bytes, Span};
 use lunferry_engine::verify::run::{Verified, compare, verify_copied};
 
-use crate::cli::{Cli, CopyArgs, Zeroes};
+use crate::cli::{Cli, CopyArgs, Vehicle, Zeroes};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
@@ -103,7 +104,7 @@ fn already_complete(
     let verified = if args.verify {
         let _display = Display::start(Phase::Verifying, progress, Bytes::ZERO, whole.len(), cli.quiet);
         let sizing = prepared.plan.sizing;
-        Some(compare(&prepared.source, &prepared.target, &[whole], sizing, controls, progress)?)
+        Some(compare(prepared.luns(), &[whole], sizing, controls, progress)?)
     } else {
         None
     };
@@ -131,6 +132,12 @@ fn already_complete(
 
 fn options(args: &CopyArgs) -> Options {
     Options {
+        vehicle: match args.vehicle {
+            Vehicle::Auto => Wanted::Auto,
+            Vehicle::Uring => Wanted::Uring,
+            Vehicle::Sg => Wanted::Sg,
+            Vehicle::Xcopy => Wanted::Xcopy,
+        },
         resume: args.resume,
         extent: args.extent,
         depth: args.depth,

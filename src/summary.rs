@@ -9,8 +9,10 @@ use lunferry_engine::copy::prepare::Prepared;
 use lunferry_engine::copy::run::Copied;
 use lunferry_engine::copy::session::{End, Start};
 use lunferry_engine::copy::unreadable::Unreadable;
+use lunferry_engine::copy::vehicle::choice::{VehicleName, Wanted};
 use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lun::facts::{LockKind, Signature};
+use lunferry_engine::lun::sg::durable::DurableBy;
 use lunferry_engine::units::{Bytes, BytesPerSecond};
 use lunferry_engine::verify::run::Verified;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -32,7 +34,8 @@ pub struct Summary {
     target: String,
     target_identity: String,
     migration: Option<String>,
-    vehicle: &'static str,
+    vehicle: VehicleName,
+    vehicle_detail: VehicleDetail,
     lock: Lock,
     bytes_total: Bytes,
     resumed_from_bytes: Option<Bytes>,
@@ -68,6 +71,14 @@ struct Lock {
     target: LockKind,
     /// Whether it keeps other hosts away too. Only a reservation on the LUN does.
     stops_other_hosts: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct VehicleDetail {
+    wanted: Wanted,
+    why: String,
+    /// Nothing where no checkpoint was written.
+    checkpoints_by: Option<DurableBy>,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,7 +119,12 @@ impl Summary {
             target: prepared.target.info.path.display().to_string(),
             target_identity: prepared.target.info.identity.to_string(),
             migration: record.map(|record| record.migration.to_string()),
-            vehicle: "uring",
+            vehicle: prepared.vehicle.name,
+            vehicle_detail: VehicleDetail {
+                wanted: prepared.vehicle.wanted,
+                why: prepared.vehicle.why.clone(),
+                checkpoints_by: copied.checkpoints_by,
+            },
             lock: Lock { source: prepared.source.lock, target: prepared.target.lock, stops_other_hosts: false },
             bytes_total: total,
             resumed_from_bytes: resumed.map(|_| plan.bulk.start),
@@ -204,8 +220,8 @@ impl Summary {
         };
         output::line(format_args!("  checkpoints  {} ({layout})", self.checkpoints));
         output::line(format_args!(
-            "  ran          vehicle {}, lock {} on the source and {} on the target (neither stops another host)",
-            self.vehicle, self.lock.source, self.lock.target
+            "  ran          vehicle {} ({}), lock {} on the source and {} on the target (neither stops another host)",
+            self.vehicle, self.vehicle_detail.why, self.lock.source, self.lock.target
         ));
         output::line(format_args!(
             "  memory       {} of buffers ({} x {} x {}), {} at the peak",

@@ -7,6 +7,9 @@ use lunferry_engine::checkpoint::slots::{Choice, choose};
 use lunferry_engine::copy::board::{Controls, Progress};
 use lunferry_engine::copy::plan;
 use lunferry_engine::copy::prepare::{Refused, slot_views};
+use lunferry_engine::copy::vehicle::Luns;
+use lunferry_engine::copy::vehicle::choice::Wanted;
+use lunferry_engine::copy::vehicle::open::Chosen;
 use lunferry_engine::lun::facts::Role;
 use lunferry_engine::lun::open::OpenLun;
 use lunferry_engine::lun::probe::probe;
@@ -16,7 +19,7 @@ use lunferry_engine::units::{Bytes, Span};
 use lunferry_engine::verify::run::{Verified, compare};
 use serde_json::json;
 
-use crate::cli::{Cli, VerifyArgs};
+use crate::cli::{Cli, Reading, VerifyArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
@@ -40,6 +43,11 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let source = OpenLun::open(&args.source, Role::Source)?;
     let target = OpenLun::open(&args.target, Role::Source)?;
     check_sizes(&source, &target)?;
+    let wanted = match args.vehicle {
+        Reading::Uring => Wanted::Uring,
+        Reading::Sg => Wanted::Sg,
+    };
+    let vehicle = &Chosen::of(&source, &target, wanted).map_err(|refusal| vec![Refused::Vehicle(refusal)])?;
     warn_of_unfinished_copy(&source, &target);
     let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
     controls.set_rate(args.limit);
@@ -49,7 +57,8 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let started = Instant::now();
     let verified = {
         let _display = Display::start(Phase::Verifying, &progress, Bytes::ZERO, whole.len(), cli.quiet);
-        compare(&source, &target, &[whole], sizing, &controls, &progress)?
+        let luns = Luns { source: &source, target: &target, vehicle };
+        compare(luns, &[whole], sizing, &controls, &progress)?
     };
     let seconds = started.elapsed().as_secs_f64();
     let (result, exit) = outcome(&verified);
@@ -59,13 +68,17 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
             "exit_code": exit as u8,
             "source": source.info.path,
             "target": target.info.path,
+            "vehicle": vehicle.name,
             "bytes_total": whole.len(),
             "seconds": seconds,
             "verify": verified,
         }));
     } else if !cli.quiet {
         output::line(format_args!("{} and {}: {result}", source.info.path.display(), target.info.path.display()));
-        output::line(format_args!("  compared     {} in {seconds:.2} s", verified.by_reading_bytes));
+        output::line(format_args!(
+            "  compared     {} in {seconds:.2} s, vehicle {}",
+            verified.by_reading_bytes, vehicle.name
+        ));
         show_verify(&verified);
     }
     Ok(exit)

@@ -9,8 +9,9 @@
 //!   plan      pure: facts, slots and options in; what the copy will do, or why it may not, out
 //!   session   the order of it all
 //!   prepare   opens and checks a pair; nothing is written
-//!   workers   threads, each with a ring of its own
-//!   run       the session on real rings
+//!   vehicle/  how the bytes move: io_uring, SCSI commands, or the array itself; which one, and why
+//!   workers   threads, each with a ring or a runtime of its own
+//!   run       the session on real LUNs
 //! ```
 
 pub mod board;
@@ -27,5 +28,6 @@ pub mod session;
 pub mod throttle;
 pub mod transfer;
 pub mod unreadable;
+pub mod vehicle;
 pub mod workers;
 pub mod zeroes;

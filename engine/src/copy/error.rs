@@ -138,6 +138,16 @@ pub enum CopyError {
         /// The kernel's word.
         source: io::Error,
     },
+    /// There was no memory for a worker's buffers, or no thread for its requests.
+    #[error("setting up {depth} buffers of {extent} failed: {source}; lower --depth or --extent")]
+    Memory {
+        /// Buffers asked for.
+        depth: usize,
+        /// Their size.
+        extent: Bytes,
+        /// The kernel's word.
+        source: io::Error,
+    },
     /// A worker thread could not be started.
     #[error("starting a worker thread failed: {0}; lower --workers")]
     Thread(#[source] io::Error),
@@ -161,6 +171,7 @@ impl CopyError {
             | Self::State { .. }
             | Self::Store(StoreError::Latched | StoreError::Layout(_))
             | Self::Ring { .. }
+            | Self::Memory { .. }
             | Self::Thread(_) => false,
         }
     }

@@ -13,9 +13,12 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::checkpoint::layout::{AreaSpec, SlotId};
-use crate::checkpoint::slots::{Choice, SlotView, choose, inspect};
+use crate::checkpoint::slots::{Choice, Expected, SlotView, choose, inspect};
 use crate::checkpoint::store::{StoreError, read_slots};
 use crate::copy::plan::{self, Found, Options, Plan, PlanRefusal};
+use crate::copy::vehicle::Luns;
+use crate::copy::vehicle::choice::{VehicleName, VehicleRefusal};
+use crate::copy::vehicle::open::Chosen;
 use crate::lun::error::LunError;
 use crate::lun::facts::{LunInfo, Role, Signature};
 use crate::lun::open::OpenLun;
@@ -31,6 +34,8 @@ pub enum Refused {
     Plan(PlanRefusal),
     /// A safety check forbids it.
     Safety(Refusal),
+    /// The vehicle that was asked for can't do it.
+    Vehicle(VehicleRefusal),
 }
 
 impl Refused {
@@ -39,13 +44,14 @@ impl Refused {
         match self {
             Self::Plan(refusal) => refusal.code(),
             Self::Safety(refusal) => refusal.code(),
+            Self::Vehicle(_) => "vehicle_not_possible",
         }
     }
 
     /// The flag that lifts it, where one does.
     pub fn lifted_by(&self) -> Option<String> {
         match self {
-            Self::Plan(_) => None,
+            Self::Plan(_) | Self::Vehicle(_) => None,
             Self::Safety(refusal) => refusal.lifted_by(),
         }
     }
@@ -56,6 +62,7 @@ impl fmt::Display for Refused {
         match self {
             Self::Plan(refusal) => refusal.fmt(f),
             Self::Safety(refusal) => refusal.fmt(f),
+            Self::Vehicle(refusal) => refusal.fmt(f),
         }
     }
 }
@@ -84,10 +91,19 @@ pub struct Prepared {
     pub source: OpenLun,
     /// Where it goes.
     pub target: OpenLun,
+    /// How bytes move.
+    pub vehicle: Chosen,
     /// What will be done.
     pub plan: Plan,
     /// What the target bore before, for the record of what was overridden.
     pub overridden: Vec<Signature>,
+}
+
+impl Prepared {
+    /// The pair, with its vehicle.
+    pub fn luns(&self) -> Luns<'_> {
+        Luns { source: &self.source, target: &self.target, vehicle: &self.vehicle }
+    }
 }
 
 /// Checks and opens a pair.
@@ -106,12 +122,14 @@ pub fn prepare(
         // Neither slots nor signatures would add anything, and the locks would meet each other.
         return Err(PrepareError::Refused(judge(&from, &to, &[], same.as_deref(), overrides)?));
     }
-    let (source, target) = open_both(source, target, &from, &to, overrides)?;
+    let (source, mut target) = open_both(source, target, &from, &to, overrides)?;
     if let Some(how) = topology::same_storage(&source.info, &target.info)? {
         return Err(PrepareError::Refused(judge(&source.info, &target.info, &[], Some(&how), overrides)?));
     }
     let signatures = signature::read(target.file(), &target.info.path)?;
+    let vehicle = Chosen::of(&source, &target, options.vehicle);
     let slots = look_at_slots(&source.info, &target)?;
+    suit(&vehicle, &mut target, &slots);
     let found = Found {
         source: &source.info,
         target: &target.info,
@@ -124,6 +142,7 @@ pub fn prepare(
     };
     let planned = plan::plan(&found, options);
     let mut refused: Vec<Refused> = Vec::new();
+    let vehicle = vehicle.map_err(|refusal| refused.push(Refused::Vehicle(refusal))).ok();
     if let (Ok(plan), true) = (&planned, options.resume)
         && let Some(Signature { kind, offset, .. }) = not_from_source(&signatures, &source, plan.bulk.start)?
     {
@@ -141,9 +160,21 @@ pub fn prepare(
         Err(refusal) => refused.push(Refused::Plan(refusal)),
     }
     refused.extend(judge(&source.info, &target.info, &relevant, None, overrides)?);
-    match plan {
-        Some(plan) if refused.is_empty() => Ok(Prepared { source, target, plan, overridden: relevant }),
+    match (plan, vehicle) {
+        (Some(plan), Some(vehicle)) if refused.is_empty() => {
+            Ok(Prepared { source, target, vehicle, plan, overridden: relevant })
+        }
         _ => Err(PrepareError::Refused(refused)),
+    }
+}
+
+/// What the vehicle changes: how the target takes zeroes, and what its slots must hold when they are first written.
+fn suit(vehicle: &Result<Chosen, VehicleRefusal>, target: &mut OpenLun, slots: &Slots) {
+    if let Ok(Chosen { name: VehicleName::Sg, target: Some(device), .. }) = vehicle {
+        target.info.can_punch |= device.can_zero();
+        for (at, read) in &slots.raw {
+            device.durable().expect(*at, read.clone());
+        }
     }
 }
 
@@ -211,38 +242,44 @@ fn judge(
 struct Slots {
     choice: Choice,
     are_blank: bool,
+    /// Where each lies, and what was read there.
+    raw: Vec<(Bytes, Vec<u8>)>,
 }
 
 fn look_at_slots(source: &LunInfo, target: &OpenLun) -> Result<Slots, PrepareError> {
     if plan::layout(source, &target.info).is_none() {
-        return Ok(Slots { choice: Choice::None, are_blank: true });
+        return Ok(Slots { choice: Choice::None, are_blank: true, raw: Vec::new() });
     }
     let expected = plan::expected(source, &target.info);
-    let [a, b] = slot_views(target, Some(&expected))?;
+    let raw = read_raw(target)?;
+    let [a, b] = views(&raw, Some(&expected));
     let are_blank = a == SlotView::Blank && b == SlotView::Blank;
-    Ok(Slots { choice: choose(a, b), are_blank })
+    Ok(Slots { choice: choose(a, b), are_blank, raw: raw.into() })
 }
 
 /// Reads and judges both slots of an open LUN.
 ///
 /// # Errors
 /// Where a slot can't be read, or the LUN is too small for any.
-pub fn slot_views(
-    lun: &OpenLun,
-    expected: Option<&crate::checkpoint::slots::Expected>,
-) -> Result<[SlotView; 2], PrepareError> {
+pub fn slot_views(lun: &OpenLun, expected: Option<&Expected>) -> Result<[SlotView; 2], PrepareError> {
+    Ok(views(&read_raw(lun)?, expected))
+}
+
+/// Where each slot lies, and what it holds.
+fn read_raw(lun: &OpenLun) -> Result<[(Bytes, Vec<u8>); 2], PrepareError> {
     let capacity = lun.info.capacity;
-    let raw = run_on_ring(8, async {
+    let [a, b] = run_on_ring(8, async {
         let io = UringLun::new(lun.file(), false, capacity).map_err(PrepareError::Ring)?;
         Ok::<_, PrepareError>(read_slots(&io, AreaSpec::V1, capacity, lun.info.logical_block).await?)
     })
     .map_err(PrepareError::Ring)??;
-    let mut views = Vec::new();
-    for (raw, slot) in raw.iter().zip(SlotId::BOTH) {
-        let at: Bytes = AreaSpec::V1.slot(capacity, slot).map_err(StoreError::Layout)?.start;
-        views.push(inspect(raw, slot, at, expected));
-    }
-    Ok(<[SlotView; 2]>::try_from(views).expect("two slots"))
+    let at = |slot| AreaSpec::V1.slot(capacity, slot).map(|span| span.start).map_err(StoreError::Layout);
+    Ok([(at(SlotId::A)?, a), (at(SlotId::B)?, b)])
+}
+
+fn views(raw: &[(Bytes, Vec<u8>); 2], expected: Option<&Expected>) -> [SlotView; 2] {
+    let [a, b] = raw;
+    [inspect(&a.1, SlotId::A, a.0, expected), inspect(&b.1, SlotId::B, b.0, expected)]
 }
 
 /// Seconds since 1970.

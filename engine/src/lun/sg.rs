@@ -25,6 +25,7 @@ pub mod open;
 pub mod shape;
 pub mod zeroing;
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -167,6 +168,15 @@ impl ScsiLun {
             Err(error) if error.is_unsupported() => self.initiator().send(&SynchronizeCache10 { range }).map(drop),
             done => done.map(drop),
         }
+    }
+}
+
+impl fmt::Debug for ScsiLun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScsiLun")
+            .field("name", &self.transport.name())
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
     }
 }
 

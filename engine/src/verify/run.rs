@@ -1,4 +1,4 @@
-//! Runs a verify on real rings: of two LUNs, or of a copy that has just run.
+//! Runs a verify on its vehicle: of two LUNs, or of a copy that has just run.
 //!
 //! Acts, through `copy::workers`. What the workers do stands in `compare` and `digests`.
 
@@ -12,9 +12,9 @@ use crate::copy::lane::Digests;
 use crate::copy::prepare::Prepared;
 use crate::copy::queue::{ExtentQueue, QueueSizes};
 use crate::copy::run::{Copied, source_is_unchanged};
-use crate::copy::workers::{on_workers, view};
+use crate::copy::vehicle::{Luns, Pair, Vehicle};
+use crate::copy::workers::on_workers;
 use crate::digest::DigestTable;
-use crate::lun::open::OpenLun;
 use crate::lun::sizing::Sizing;
 use crate::units::{Bytes, Span};
 use crate::verify::compare::Comparison;
@@ -59,15 +59,19 @@ pub fn verify_copied(
     controls: &Arc<Controls>,
     progress: &Arc<Progress>,
 ) -> Result<Verified, CopyError> {
-    let (source, target, sizing) = (&prepared.source, &prepared.target, prepared.plan.sizing);
+    let luns = prepared.luns();
+    let (source, target, sizing) = (luns.source, luns.target, prepared.plan.sizing);
     let whole = Span::new(Bytes::ZERO, source.info.capacity);
     let Some(digests) = &copied.digests else {
-        return compare(source, target, &[whole], sizing, controls, progress);
+        return compare(luns, &[whole], sizing, controls, progress);
     };
-    let (suspects, interrupted) = reread(prepared, copied, digests, controls, progress)?;
+    let (suspects, interrupted) = match luns.pair() {
+        Pair::Uring(pair) => reread(&pair, prepared, copied, digests, controls, progress)?,
+        Pair::Sg(pair) => reread(&pair, prepared, copied, digests, controls, progress)?,
+    };
     let block = source.info.logical_block.max(target.info.logical_block);
     let parts = Parts::of(whole, digests.span, sizing.extent, block, &copied.unreadable, &suspects);
-    let mut verified = compare(source, target, &parts.by_reading, sizing, controls, progress)?;
+    let mut verified = compare(luns, &parts.by_reading, sizing, controls, progress)?;
     verified.by_digest_bytes = parts.by_digest;
     verified.left_out_bytes = parts.left_out;
     verified.interrupted |= interrupted;
@@ -84,7 +88,8 @@ pub fn verify_copied(
 }
 
 /// Reads the target's bulk again; the ranges whose digests differ, and whether it was interrupted.
-fn reread(
+fn reread<V: Vehicle>(
+    vehicle: &V,
     prepared: &Prepared,
     copied: &Copied,
     digests: &Digests,
@@ -95,9 +100,9 @@ fn reread(
     let board = Board::new(ExtentQueue::new(digests.span, prepared.plan.queue), Arc::clone(controls));
     board.open();
     let table = Mutex::new(DigestTable::new(digests.span, sizing.extent));
-    on_workers(sizing, 1, &board, async |_, bufs, latencies| {
+    on_workers(vehicle, sizing, 1, &board, async |_, bufs, latencies| {
         let pass = Rereading {
-            target: &view(&prepared.target, sizing)?,
+            target: &vehicle.target().map_err(|error| vehicle.set_up_error(sizing, error))?,
             block: prepared.target.info.logical_block,
             board: &board,
             table: &table,
@@ -122,14 +127,27 @@ fn reread(
 /// # Errors
 /// Where a LUN can't be read.
 pub fn compare(
-    source: &OpenLun,
-    target: &OpenLun,
+    luns: Luns<'_>,
     spans: &[Span],
     sizing: Sizing,
     controls: &Arc<Controls>,
     progress: &Arc<Progress>,
 ) -> Result<Verified, CopyError> {
-    let block = source.info.logical_block.max(target.info.logical_block);
+    match luns.pair() {
+        Pair::Uring(pair) => compare_by(&pair, luns, spans, sizing, controls, progress),
+        Pair::Sg(pair) => compare_by(&pair, luns, spans, sizing, controls, progress),
+    }
+}
+
+fn compare_by<V: Vehicle>(
+    vehicle: &V,
+    luns: Luns<'_>,
+    spans: &[Span],
+    sizing: Sizing,
+    controls: &Arc<Controls>,
+    progress: &Arc<Progress>,
+) -> Result<Verified, CopyError> {
+    let block = luns.source.info.logical_block.max(luns.target.info.logical_block);
     let found = Mutex::new(Differences::default());
     let window = Bytes(sizing.extent.0 * sizing.depth as u64 * sizing.workers as u64 * 4);
     let sizes = QueueSizes { extent: sizing.extent, window, max_run: window, max_hole: sizing.extent };
@@ -137,8 +155,9 @@ pub fn compare(
     for &span in spans.iter().filter(|span| !span.is_empty()) {
         let board = Board::new(ExtentQueue::new(span, sizes), Arc::clone(controls));
         board.open();
-        on_workers(sizing, 2, &board, async |_, bufs, latencies| {
-            let (from, to) = (&view(source, sizing)?, &view(target, sizing)?);
+        on_workers(vehicle, sizing, 2, &board, async |_, bufs, latencies| {
+            let failed = |error| vehicle.set_up_error(sizing, error);
+            let (from, to) = (&vehicle.source().map_err(failed)?, &vehicle.target().map_err(failed)?);
             let (board, found) = (&board, &found);
             let pass = Comparison { source: from, target: to, block, board, found, progress, latencies };
             pass.run(bufs).await;
@@ -152,7 +171,7 @@ pub fn compare(
         by_digest_bytes: Bytes::ZERO,
         by_reading_bytes: read,
         left_out_bytes: Bytes::ZERO,
-        differences: found.listed(source.info.logical_block),
+        differences: found.listed(luns.source.info.logical_block),
         differing_bytes: found.bytes(),
         unlisted_bytes: found.unlisted(),
         interrupted,

@@ -72,6 +72,15 @@ pub struct CopyArgs {
     /// Go on from the checkpoint on the target
     #[arg(long)]
     pub resume: bool,
+    /// Fence whoever holds the LUNs, and go on from its checkpoint: when the host that copied is dead
+    #[arg(long)]
+    pub take_over: bool,
+    /// This host's number in reservation keys and checkpoints [default: one that follows from /etc/machine-id]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
+    pub node: Option<u16>,
+    /// Whether the source is reserved too
+    #[arg(long, value_enum, default_value_t = SourceFencing::Reservation)]
+    pub source_fencing: SourceFencing,
     /// After copying, read the target again and compare it with the digests taken while copying
     #[arg(long)]
     pub verify: bool,
@@ -134,6 +143,15 @@ pub enum Zeroes {
     Punch,
     /// Written like data
     Write,
+}
+
+/// How the source is kept to one copier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SourceFencing {
+    /// By a persistent reservation of the source
+    Reservation,
+    /// Not at all: for a source on which other hosts have registrations; the target's reservation alone counts
+    None,
 }
 
 /// `lunferry verify`.

@@ -16,12 +16,14 @@ use lunferry_engine::copy::run::{Copied, copy};
 use lunferry_engine::copy::session::End;
 use lunferry_engine::copy::vehicle::choice::Wanted;
 use lunferry_engine::copy::zeroes::ZeroMode;
+use lunferry_engine::lock::node::ThisNode;
+use lunferry_engine::lock::pair::Wishes;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Overrides;
 use lunferry_engine::units::{Bytes, Span};
 use lunferry_engine::verify::run::{Verified, compare, verify_copied};
 
-use crate::cli::{Cli, CopyArgs, Vehicle, Zeroes};
+use crate::cli::{Cli, CopyArgs, SourceFencing, Vehicle, Zeroes};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
@@ -39,7 +41,12 @@ pub fn run(args: &CopyArgs, cli: &Cli) -> Exit {
 fn try_run(args: &CopyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let made = if args.create { create(&args.source, &args.target)? } else { None };
     let overrides = Overrides { signatures: args.overwrite_signature.clone() };
-    let prepared = prepare(&args.source, &args.target, &options(args), &overrides)?;
+    let wishes = Wishes {
+        node: ThisNode::find(args.node),
+        take_over: args.take_over,
+        fence_source: args.source_fencing == SourceFencing::Reservation,
+    };
+    let prepared = prepare(&args.source, &args.target, &options(args), &overrides, &wishes)?;
     let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
     controls.set_rate(args.limit);
     stop::on_signals(&controls, cli.quiet).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
@@ -139,6 +146,7 @@ fn options(args: &CopyArgs) -> Options {
             Vehicle::Xcopy => Wanted::Xcopy,
         },
         resume: args.resume,
+        take_over: args.take_over,
         extent: args.extent,
         depth: args.depth,
         workers: args.workers,

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use lunferry_engine::checkpoint::store::StoreError;
 use lunferry_engine::copy::error::CopyError;
 use lunferry_engine::copy::plan::PlanRefusal;
 use lunferry_engine::copy::prepare::{PrepareError, Refused};
+use lunferry_engine::lock::error::LockError;
 use lunferry_engine::lun::error::LunError;
 use serde_json::{Value, json};
 
@@ -101,8 +103,20 @@ impl From<PrepareError> for Failure {
             PrepareError::Lun(error) => error.into(),
             PrepareError::Refused(refused) => refused.into(),
             PrepareError::Store(error) => CopyError::Store(error).into(),
+            PrepareError::Lock(error) => (*error).into(),
             PrepareError::Ring(_) => Self::new(Exit::Failed, "ring", error.to_string()),
         }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let exit = match &error {
+            error if error.is_elsewhere() => Exit::Locked,
+            LockError::Foreign { .. } | LockError::OtherProgram { .. } | LockError::Unclear { .. } => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.code(), error.to_string())
     }
 }
 
@@ -130,6 +144,7 @@ impl From<CopyError> for Failure {
             CopyError::State { .. } => (Exit::Refused, "state"),
             CopyError::SourceChanged(_) => (Exit::Failed, "source_changed"),
             CopyError::SourceDead { .. } => (Exit::Failed, "source_dead"),
+            CopyError::Store(StoreError::Lock(error)) => (Exit::Failed, error.code()),
             CopyError::Store(_) => (Exit::Failed, "metadata"),
             CopyError::NoSpace { .. } => (Exit::Failed, "no_space"),
             CopyError::Io { .. } => (Exit::Failed, "io"),

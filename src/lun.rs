@@ -7,6 +7,8 @@ use lunferry_engine::checkpoint::layout::LayoutError;
 use lunferry_engine::checkpoint::slots::{Choice, choose};
 use lunferry_engine::checkpoint::store::StoreError;
 use lunferry_engine::copy::prepare::{PrepareError, slot_views};
+use lunferry_engine::lock::node::ThisNode;
+use lunferry_engine::lock::show::{self as reservations, ShownPath};
 use lunferry_engine::lun::error::LunError;
 use lunferry_engine::lun::facts::{LunInfo, Role, Signature, Usage};
 use lunferry_engine::lun::open::OpenLun;
@@ -122,11 +124,13 @@ pub fn show(args: &DeviceArgs, cli: &Cli) -> Exit {
         Err(error) => return Failure::from(error).show(cli),
     };
     let checkpoint = checkpoint_in_words(&args.device);
+    let reservations = reservations::show(&known.info, &ThisNode::find(None));
     if cli.json {
         let mut value = known.json();
         value["result"] = "shown".into();
         value["exit_code"] = 0.into();
         value["checkpoint"] = checkpoint.into();
+        value["reservations"] = json!(reservations);
         output::json(&value);
         return Exit::Done;
     }
@@ -142,6 +146,11 @@ pub fn show(args: &DeviceArgs, cli: &Cli) -> Exit {
         output::line(format_args!("  signature    {} at byte {}{label}{uuid}", signature.kind, signature.offset.get()));
     }
     output::line(format_args!("  checkpoint   {checkpoint}"));
+    output::line(format_args!("  reservations {reservations}"));
+    for ShownPath { path, error } in &reservations.paths {
+        let answers = error.as_deref().map_or_else(|| "answers".into(), |error| format!("does not answer: {error}"));
+        output::line(format_args!("  path         {path}: {answers}"));
+    }
     if known.refusals.is_empty() {
         output::line("  as a target  nothing stands against it");
     }

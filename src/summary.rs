@@ -11,7 +11,8 @@ use lunferry_engine::copy::session::{End, Start};
 use lunferry_engine::copy::unreadable::Unreadable;
 use lunferry_engine::copy::vehicle::choice::{VehicleName, Wanted};
 use lunferry_engine::copy::zeroes::ZeroMode;
-use lunferry_engine::lun::facts::{LockKind, Signature};
+use lunferry_engine::lock::pair::LockReport;
+use lunferry_engine::lun::facts::Signature;
 use lunferry_engine::lun::sg::durable::DurableBy;
 use lunferry_engine::units::{Bytes, BytesPerSecond};
 use lunferry_engine::verify::run::Verified;
@@ -67,10 +68,31 @@ pub struct Summary {
 
 #[derive(Debug, Serialize)]
 struct Lock {
-    source: LockKind,
-    target: LockKind,
-    /// Whether it keeps other hosts away too. Only a reservation on the LUN does.
+    /// This host's number.
+    node: u16,
+    /// Where the number comes from.
+    node_from: &'static str,
+    /// The key of this run.
+    key: String,
+    source: LockReport,
+    target: LockReport,
+    /// Whether the storage itself keeps other hosts from writing to the target.
     stops_other_hosts: bool,
+}
+
+impl Lock {
+    fn of(prepared: &Prepared) -> Self {
+        let [source, target] = prepared.lock.report();
+        let node = prepared.lock.node();
+        Self {
+            node: node.id.0,
+            node_from: node.from,
+            key: prepared.lock.own().key().to_string(),
+            stops_other_hosts: target.reservation == "scsi",
+            source,
+            target,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -125,7 +147,7 @@ impl Summary {
                 why: prepared.vehicle.why.clone(),
                 checkpoints_by: copied.checkpoints_by,
             },
-            lock: Lock { source: prepared.source.lock, target: prepared.target.lock, stops_other_hosts: false },
+            lock: Lock::of(prepared),
             bytes_total: total,
             resumed_from_bytes: resumed.map(|_| plan.bulk.start),
             watermark_bytes: match copied.end {
@@ -219,10 +241,8 @@ impl Summary {
             None => "none: the target is too small for them",
         };
         output::line(format_args!("  checkpoints  {} ({layout})", self.checkpoints));
-        output::line(format_args!(
-            "  ran          vehicle {} ({}), lock {} on the source and {} on the target (neither stops another host)",
-            self.vehicle, self.vehicle_detail.why, self.lock.source, self.lock.target
-        ));
+        output::line(format_args!("  ran          vehicle {} ({})", self.vehicle, self.vehicle_detail.why));
+        self.show_lock();
         output::line(format_args!(
             "  memory       {} of buffers ({} x {} x {}), {} at the peak",
             self.buffer_bytes, self.workers, self.depth, self.extent_bytes, self.peak_memory_bytes
@@ -246,6 +266,14 @@ impl Summary {
         }
         if self.result == "interrupted" {
             output::line(format_args!("  go on with   --resume, from {}", self.watermark_bytes));
+        }
+    }
+
+    fn show_lock(&self) {
+        let Lock { node, node_from, key, .. } = &self.lock;
+        output::line(format_args!("  lock         key {key} of node {node} (from {node_from})"));
+        for (name, report) in [("source", &self.lock.source), ("target", &self.lock.target)] {
+            output::line(format_args!("    {name:<10} {report}"));
         }
     }
 

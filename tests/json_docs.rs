@@ -243,6 +243,10 @@ fn looks(files: &Files, check: &mut Check<'_>) {
     assert!(made.unwrap().success(), "mkswap of util-linux makes a signature");
     // This test is the process that has the file open.
     let open = File::open(files.path("signed")).unwrap();
+    let held = r#"{"format": "lunferry reservations", "version": 1, "generation": 2, "aptpl": true,
+        "registrations": [{"nexus": "elsewhere", "key": 5496082478923644910}],
+        "reservation": {"type": 5, "holder": "elsewhere"}}"#;
+    std::fs::write(files.path("signed.lunferry-reservations"), held).unwrap();
     check.printed("lun-show", &files.run(0, &["lun", "show", "signed"]));
     drop(open);
     check.printed("checkpoint-erase", &files.run(0, &["checkpoint", "erase", "larger"]));

@@ -7,6 +7,7 @@
 //! ```text
 //!   copy/        one copy from define to done: queue (pure), throttle (pure), zeroes (pure), lanes, session
 //!   checkpoint/  the metadata area on the target: record (pure), layout (pure), slots (pure), store
+//!   lock/        the reservation that other hosts meet: who may copy (pure), claims, fences, its emulation for files
 //!   lun/         opening, probing, who uses a LUN, the safety verdict (pure), the vehicles' I/O: io_uring, SCSI commands
 //!   verify       compares two LUNs, or one LUN with the digests of a copy
 //! ```
@@ -15,6 +16,7 @@ pub mod buffer;
 pub mod checkpoint;
 pub mod copy;
 pub mod digest;
+pub mod lock;
 pub mod lun;
 pub mod units;
 pub mod verify;

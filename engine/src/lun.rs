@@ -20,7 +20,7 @@ pub mod safety;
 pub mod sg;
 pub mod signature;
 pub mod sizing;
-mod sysfs;
+pub(crate) mod sysfs;
 pub mod topology;
 pub mod uring;
 pub mod usage;

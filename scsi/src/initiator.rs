@@ -31,7 +31,7 @@ pub enum CommandError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// It did not get as far as the device.
-    #[error("{device}: the kernel does not send {command}: {error}")]
+    #[error("{device}: {command} could not be sent: {error}")]
     NotSent {
         /// The device.
         device: String,

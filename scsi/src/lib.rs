@@ -28,6 +28,8 @@
 //! | `status.rs` | how a command ended, in the words of device, host adapter and driver |
 //! | `category.rs` | what that means: one category for each completion |
 //! | `retry.rs` | whether a command is sent again |
+//! | `rules.rs` | persistent reservations as a device server keeps them: the state and what an action does to it |
+//! | `rules/access.rs`, `wire.rs`, `answers.rs` | what a command asks of the reservation; PERSISTENT RESERVE OUT decoded, IN answered |
 //! | `transport.rs` | the way to one device server: the trait, and the memory of one transfer |
 //! | `sg.rs` | that way through the kernel: SG_IO and SG_SCSI_RESET (`unsafe`) |
 //! | `initiator.rs` | sends, retries by the policy, and hands back what came, typed |
@@ -43,6 +45,7 @@ pub mod initiator;
 pub mod key;
 pub mod page;
 pub mod retry;
+pub mod rules;
 pub mod sense;
 pub mod sg;
 pub mod status;

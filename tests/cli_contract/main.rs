@@ -8,6 +8,7 @@
 
 mod checkpoints;
 mod copies;
+mod locks;
 mod options;
 mod others;
 mod output;

@@ -74,7 +74,7 @@ fn the_shape_of_a_copys_summary() {
     let files = Files::new();
     let (source, target) = (files.stamped("source", SIZE, 1), files.stamped("target", SIZE, 2));
     let told = json(0, &["copy", text(&source), text(&target), "--verify"]);
-    assert_eq!((&told["vehicle"], &told["lock"]["target"]), (&"uring".into(), &"flock".into()));
+    assert_eq!((&told["vehicle"], &told["lock"]["target"]["local"]), (&"uring".into(), &"flock".into()));
     insta::assert_snapshot!(shape(&told), @"
     .buffer_bytes: number
     .bytes_copied: number
@@ -89,9 +89,30 @@ fn the_shape_of_a_copys_summary() {
     .depth: number
     .exit_code: number
     .extent_bytes: number
-    .lock.source: string
+    .lock.key: string
+    .lock.node: number
+    .lock.node_from: string
+    .lock.source.aptpl: bool
+    .lock.source.drained: null
+    .lock.source.fenced[]: empty
+    .lock.source.file: string
+    .lock.source.local: string
+    .lock.source.paths[].error: null
+    .lock.source.paths[].path: string
+    .lock.source.paths[].registered: bool
+    .lock.source.reservation: string
+    .lock.source.why: null
     .lock.stops_other_hosts: bool
-    .lock.target: string
+    .lock.target.aptpl: bool
+    .lock.target.drained: null
+    .lock.target.fenced[]: empty
+    .lock.target.file: string
+    .lock.target.local: string
+    .lock.target.paths[].error: null
+    .lock.target.paths[].path: string
+    .lock.target.paths[].registered: bool
+    .lock.target.reservation: string
+    .lock.target.why: null
     .mb_per_s: number
     .migration: string
     .overridden_signatures[]: empty
@@ -168,6 +189,18 @@ fn the_shape_of_lun_show_and_list() {
     .lun.physical_block: number
     .lun.read_only: bool
     .lun.rotational: bool
+    .reservations.abilities.all_target_ports: bool
+    .reservations.abilities.aptpl: bool
+    .reservations.abilities.aptpl_active: bool
+    .reservations.abilities.types[]: string
+    .reservations.file: string
+    .reservations.generation: number
+    .reservations.holder: null
+    .reservations.keys[]: empty
+    .reservations.kind: string
+    .reservations.paths[].error: null
+    .reservations.paths[].path: string
+    .reservations.why: null
     .result: string
     .signatures[]: empty
     .usage.holders[]: empty

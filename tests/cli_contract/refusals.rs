@@ -271,7 +271,8 @@ fn scsi_vehicles_need_scsi_luns() {
     let _alone = alone();
     let files = Files::new();
     let (source, target) = (files.stamped("source", SIZE, 1), files.stamped("target", SIZE, 2));
-    let (from, to) = (over(&source), over(&target));
+    let behind = [files.stamped("behind-source", SIZE, 1), files.stamped("behind-target", SIZE, 2)];
+    let (from, to) = (over(&behind[0]), over(&behind[1]));
     for vehicle in ["sg", "xcopy"] {
         let option = format!("--vehicle {vehicle}");
         for (from, to, why) in

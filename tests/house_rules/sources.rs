@@ -19,6 +19,8 @@ const MUST_BE_PURE: &[&str] = &[
     "engine/src/copy/throttle.rs",
     "engine/src/copy/unreadable.rs",
     "engine/src/copy/zeroes.rs",
+    "engine/src/lock/error.rs",
+    "engine/src/lock/standing.rs",
     "engine/src/lun/device_error.rs",
     "engine/src/lun/identity.rs",
     "engine/src/lun/safety.rs",
@@ -53,6 +55,10 @@ const MUST_BE_PURE: &[&str] = &[
     "scsi/src/page/reservation.rs",
     "scsi/src/page/transport_id.rs",
     "scsi/src/retry.rs",
+    "scsi/src/rules.rs",
+    "scsi/src/rules/access.rs",
+    "scsi/src/rules/answers.rs",
+    "scsi/src/rules/wire.rs",
     "scsi/src/sense.rs",
     "scsi/src/sense/codes.rs",
     "scsi/src/status.rs",
@@ -90,8 +96,8 @@ const BANNED_IN_PURE: &[&str] = &[
 const MAY_BE_UNSAFE: &[&str] = &["engine/src/buffer.rs", "scsi/src/sg.rs"];
 
 /// The only files that sleep, because there is no event for what they wait for: O_EXCL that falls when a killed
-/// process's last request is done, and a device that says BUSY.
-const MAY_SLEEP: &[&str] = &["engine/src/lun/open.rs", "scsi/src/sg.rs"];
+/// process's last request is done, a device that says BUSY, and another copier that starts at the same moment.
+const MAY_SLEEP: &[&str] = &["engine/src/lock/emulated.rs", "engine/src/lun/open.rs", "scsi/src/sg.rs"];
 
 /// Past this, ask whether there are two rooms in it.
 const MAX_LINES: usize = 600;

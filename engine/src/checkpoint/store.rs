@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::checkpoint::layout::{AreaSpec, Layout, LayoutError, SlotId};
 use crate::checkpoint::record::{RECORD_LEN, Record};
+use crate::lock::error::LockError;
 use crate::lun::LunIo;
 use crate::units::{Bytes, Sequence};
 
@@ -55,6 +56,12 @@ pub enum StoreError {
     /// The target has no room for the area.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The look at the lock before a write says that it is lost, or can't be told. Nothing was written.
+    #[error(transparent)]
+    Lock(Box<LockError>),
+    /// The look at the lock before a write could not be made.
+    #[error("looking at the lock failed: {0}")]
+    LookFailed(String),
 }
 
 /// Both slots as they are on the target: the first 512 bytes of each.

@@ -163,13 +163,14 @@ impl CopyError {
             | Self::Store(
                 StoreError::Read { source, .. } | StoreError::Write { source, .. } | StoreError::Flush(source),
             ) => categorise(source) == Category::Fenced,
+            Self::Store(StoreError::Lock(error)) => error.is_elsewhere(),
             Self::NoSpace { .. }
             | Self::Ended { .. }
             | Self::TooManyUnreadable(_)
             | Self::SourceChanged(_)
             | Self::SourceDead { .. }
             | Self::State { .. }
-            | Self::Store(StoreError::Latched | StoreError::Layout(_))
+            | Self::Store(StoreError::Latched | StoreError::Layout(_) | StoreError::LookFailed(_))
             | Self::Ring { .. }
             | Self::Memory { .. }
             | Self::Thread(_) => false,

@@ -15,6 +15,7 @@ use crate::checkpoint::state::State;
 use crate::checkpoint::store::{Store, StoreError};
 use crate::copy::board::{Board, Progress};
 use crate::copy::unreadable::UnreadableList;
+use crate::lock::Guard;
 use crate::lun::LunIo;
 use crate::units::{Bytes, Epoch};
 
@@ -39,6 +40,7 @@ pub struct Ledger<'a, L> {
     unreadable: &'a Mutex<UnreadableList>,
     pace: Pace,
     unix_now: fn() -> u64,
+    guard: Option<Arc<dyn Guard>>,
 }
 
 impl<'a, L: LunIo> Ledger<'a, L> {
@@ -52,7 +54,22 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         unix_now: fn() -> u64,
     ) -> Self {
         let before = record.counters;
-        Self { store, record, before, progress, unreadable, pace, unix_now }
+        Self { store, record, before, progress, unreadable, pace, unix_now, guard: None }
+    }
+
+    /// Looks by this guard before each checkpoint whether the copy still has its lock.
+    #[must_use]
+    pub fn guarded_by(self, guard: Option<Arc<dyn Guard>>) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// Off the ring: the answer may take as long as a path needs to fail.
+    async fn look_at_lock(&self) -> Result<(), StoreError> {
+        let Some(guard) = self.guard.clone() else { return Ok(()) };
+        let looked = tokio::task::spawn_blocking(move || guard.still_held()).await;
+        looked
+            .map_err(|error| StoreError::LookFailed(error.to_string()))?
+            .map_err(|error| StoreError::Lock(Box::new(error)))
     }
 
     /// The record as it was last written.
@@ -67,6 +84,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     /// The store's.
     pub async fn define(&mut self, slots_are_blank: bool) -> Result<(), StoreError> {
         if !slots_are_blank {
+            self.look_at_lock().await?;
             self.store.erase(&SlotId::BOTH).await?;
         }
         self.enter(State::Defined, Bytes::ZERO).await
@@ -86,6 +104,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     /// # Errors
     /// The store's.
     pub async fn enter(&mut self, state: State, watermark: Bytes) -> Result<(), StoreError> {
+        self.look_at_lock().await?;
         self.fill_in(watermark);
         self.record.state = state;
         self.store.write_state(&mut self.record).await?;
@@ -103,6 +122,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         if watermark == self.record.watermark {
             return Ok(());
         }
+        self.look_at_lock().await?;
         self.fill_in(watermark);
         self.store.write_watermark(&mut self.record).await?;
         self.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -155,6 +175,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     /// # Errors
     /// The store's.
     pub async fn give_up_heads(&mut self, heads: &[Vec<u8>; 2]) -> Result<(), StoreError> {
+        self.look_at_lock().await?;
         for (slot, head) in SlotId::BOTH.into_iter().zip(heads) {
             self.store.fill_behind_record(slot, &self.record, head).await?;
         }

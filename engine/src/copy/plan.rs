@@ -43,6 +43,8 @@ pub struct Options {
     pub vehicle: Wanted,
     /// Go on from the checkpoint on the target.
     pub resume: bool,
+    /// Fence whoever holds the LUNs, and go on from the checkpoint where there is one.
+    pub take_over: bool,
     /// The length of an extent, where not the default.
     pub extent: Option<Bytes>,
     /// Extents in flight for each worker, where not the default.
@@ -66,6 +68,7 @@ impl Default for Options {
         Self {
             vehicle: Wanted::Auto,
             resume: false,
+            take_over: false,
             extent: None,
             depth: None,
             workers: None,
@@ -247,6 +250,8 @@ pub struct Found<'a> {
     pub new_uuid: Uuid,
     /// Seconds since 1970.
     pub unix_now: u64,
+    /// Who copies from now on.
+    pub owner: Owner,
 }
 
 /// What a record must say to be about these two LUNs.
@@ -279,7 +284,13 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
     let flags = Flags { target_was_zero: was_zero, fill_unreadable: options.fill_unreadable };
     let checkpoints = match (resumed, found.layout) {
         (Some((record, next)), _) => Some(Checkpoints {
-            record: Record { flags, writer: WriterVersion::THIS, extent_size: extent_field(sizing), ..record },
+            record: Record {
+                flags,
+                writer: WriterVersion::THIS,
+                extent_size: extent_field(sizing),
+                owner: found.owner,
+                ..record
+            },
             start: Start::Resume { next },
         }),
         (None, Some(layout)) => Some(Checkpoints {
@@ -308,15 +319,16 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
 
 /// The record to go on from, or none for a fresh start.
 fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotId)>, PlanRefusal> {
+    let goes_on = options.resume || options.take_over;
     let (record, next) = match &found.choice {
-        Choice::None if options.resume => return Err(PlanRefusal::NothingToResume),
+        Choice::None if options.resume && !options.take_over => return Err(PlanRefusal::NothingToResume),
         Choice::None => return Ok(None),
         Choice::Refused(refusal) => return Err(PlanRefusal::Slots(refusal.clone())),
         Choice::Use { record, next_write, .. } => (record, *next_write),
     };
     match record.state {
-        State::Committed if !options.resume => return Err(PlanRefusal::Finished(record.clone())),
-        State::Defined | State::Syncing | State::Finalising if !options.resume => {
+        State::Committed if !goes_on => return Err(PlanRefusal::Finished(record.clone())),
+        State::Defined | State::Syncing | State::Finalising if !goes_on => {
             return Err(PlanRefusal::Unfinished(record.clone()));
         }
         State::Defined | State::Syncing | State::Finalising | State::Committed => {}
@@ -436,7 +448,7 @@ fn new_record(found: &Found<'_>, layout: Layout, flags: Flags, sizing: Sizing) -
         layout,
         epoch: Epoch(1),
         sequence: Sequence(0),
-        owner: Owner { since_unix_s: found.unix_now, ..Owner::default() },
+        owner: found.owner,
         state: State::Defined,
         pending_step: None,
         watermark: Bytes::ZERO,

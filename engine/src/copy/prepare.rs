@@ -2,30 +2,35 @@
 //!
 //! Acts: opens, locks, reads. Decides nothing itself: `lun::safety` and `plan` do.
 //!
-//! The verdict falls twice: on what was probed without locks, so that every reason can be listed at once, and again on the
-//! opened and locked descriptors, which is the one that counts.
+//! The verdict falls three times: on what was probed without locks, so that every reason can be listed at once; on the
+//! opened descriptors, before other hosts are locked out or fenced; and again under that lock, which is the one that
+//! counts: until then another host may have gone on copying.
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::checkpoint::layout::{AreaSpec, SlotId};
+use crate::checkpoint::record::{Owner, Record};
 use crate::checkpoint::slots::{Choice, Expected, SlotView, choose, inspect};
 use crate::checkpoint::store::{StoreError, read_slots};
 use crate::copy::plan::{self, Found, Options, Plan, PlanRefusal};
 use crate::copy::vehicle::Luns;
 use crate::copy::vehicle::choice::{VehicleName, VehicleRefusal};
 use crate::copy::vehicle::open::Chosen;
+use crate::lock::error::LockError;
+use crate::lock::pair::{Candidate, PairLock, Wishes};
 use crate::lun::error::LunError;
 use crate::lun::facts::{LunInfo, Role, Signature};
 use crate::lun::open::OpenLun;
 use crate::lun::safety::{self, Facts, Overrides, Refusal};
 use crate::lun::uring::{UringLun, run_on_ring};
 use crate::lun::{probe, signature, topology, usage};
-use crate::units::Bytes;
+use crate::units::{Bytes, NodeId};
 
 /// One reason why nothing was copied.
 #[derive(Debug)]
@@ -79,14 +84,18 @@ pub enum PrepareError {
     /// The target's slots could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Other hosts could not be locked out, or have the lock.
+    #[error(transparent)]
+    Lock(#[from] Box<LockError>),
     /// No ring on this kernel.
     #[error("io_uring is not to be had here: {0}; a kernel from 5.11 on is needed, and no seccomp filter against it")]
     Ring(#[source] std::io::Error),
 }
 
 /// A pair that may be copied: open, locked, checked.
-#[derive(Debug)]
 pub struct Prepared {
+    /// What keeps other hosts off both. It is given back before the LUNs are closed.
+    pub lock: Arc<PairLock>,
     /// Where data comes from.
     pub source: OpenLun,
     /// Where it goes.
@@ -106,15 +115,16 @@ impl Prepared {
     }
 }
 
-/// Checks and opens a pair.
+/// Checks, opens and locks a pair.
 ///
 /// # Errors
-/// Why it can't be copied. Nothing was written.
+/// Why it can't be copied. Nothing was written, and no registration of this host is left.
 pub fn prepare(
     source: &Path,
     target: &Path,
     options: &Options,
     overrides: &Overrides,
+    wishes: &Wishes,
 ) -> Result<Prepared, PrepareError> {
     let (from, to) = (probe::probe(source)?, probe::probe(target)?);
     let same = topology::same_storage(&from, &to)?;
@@ -126,54 +136,101 @@ pub fn prepare(
     if let Some(how) = topology::same_storage(&source.info, &target.info)? {
         return Err(PrepareError::Refused(judge(&source.info, &target.info, &[], Some(&how), overrides)?));
     }
-    let signatures = signature::read(target.file(), &target.info.path)?;
-    let vehicle = Chosen::of(&source, &target, options.vehicle);
-    let slots = look_at_slots(&source.info, &target)?;
-    suit(&vehicle, &mut target, &slots);
-    let found = Found {
-        source: &source.info,
-        target: &target.info,
-        layout: plan::layout(&source.info, &target.info),
-        choice: slots.choice,
-        slots_are_blank: slots.are_blank,
-        target_has_signatures: !signatures.is_empty(),
-        new_uuid: Uuid::new_v4(),
-        unix_now: unix_now(),
-    };
-    let planned = plan::plan(&found, options);
-    let mut refused: Vec<Refused> = Vec::new();
-    let vehicle = vehicle.map_err(|refusal| refused.push(Refused::Vehicle(refusal))).ok();
-    if let (Ok(plan), true) = (&planned, options.resume)
-        && let Some(Signature { kind, offset, .. }) = not_from_source(&signatures, &source, plan.bulk.start)?
-    {
-        refused.push(Refused::Plan(PlanRefusal::TargetChanged { kind, at: offset.get() }));
+    let told = |error| with_checkpoint(error, &source, &target);
+    let candidate = Candidate::look(&source, &target, wishes).map_err(told)?;
+    let own = candidate.own();
+    let owner = Owner { node: NodeId(own.node.0), since_unix_s: unix_now(), reservation_key: own.key().0 };
+    let pair = Pair { source: &source, target: &target, options, overrides, owner };
+    pair.check()?;
+    let lock = Arc::new(candidate.claim().map_err(told)?);
+    // Not before the lock: a reservation that is still to be fenced would refuse some of the questions.
+    let vehicle = Chosen::of(&source, &target, options.vehicle)
+        .map_err(|refusal| PrepareError::Refused(vec![Refused::Vehicle(refusal)]))?;
+    if let (VehicleName::Sg, Some(device)) = (vehicle.name, &vehicle.target) {
+        target.info.can_punch |= device.can_zero();
+        let has_slots = plan::layout(&source.info, &target.info).is_some();
+        let raw = if has_slots { Vec::from(read_raw(&target)?) } else { Vec::new() };
+        raw.into_iter().for_each(|(at, read)| device.durable().expect(at, read));
     }
-    let relevant = match &planned {
-        // A copy that was begun here has put the source's own signatures on the target.
-        Err(PlanRefusal::NothingToResume) => Vec::new(),
-        _ if matches!(found.choice, Choice::Use { .. }) => Vec::new(),
-        _ => signatures,
-    };
-    let mut plan = None;
-    match planned {
-        Ok(planned) => plan = Some(planned),
-        Err(refusal) => refused.push(Refused::Plan(refusal)),
-    }
-    refused.extend(judge(&source.info, &target.info, &relevant, None, overrides)?);
-    match (plan, vehicle) {
-        (Some(plan), Some(vehicle)) if refused.is_empty() => {
-            Ok(Prepared { source, target, vehicle, plan, overridden: relevant })
-        }
-        _ => Err(PrepareError::Refused(refused)),
-    }
+    let pair = Pair { source: &source, target: &target, options, overrides, owner };
+    let (plan, overridden) = pair.check()?;
+    Ok(Prepared { lock, source, target, vehicle, plan, overridden })
 }
 
-/// What the vehicle changes: how the target takes zeroes, and what its slots must hold when they are first written.
-fn suit(vehicle: &Result<Chosen, VehicleRefusal>, target: &mut OpenLun, slots: &Slots) {
-    if let Ok(Chosen { name: VehicleName::Sg, target: Some(device), .. }) = vehicle {
-        target.info.can_punch |= device.can_zero();
-        for (at, read) in &slots.raw {
-            device.durable().expect(*at, read.clone());
+/// Who holds a LUN is told with what its checkpoint says of that copy: reading is open to everyone.
+fn with_checkpoint(error: LockError, source: &OpenLun, target: &OpenLun) -> Box<LockError> {
+    Box::new(match error {
+        LockError::HeldElsewhere { device, by, .. } => {
+            let since = match look_at_slots(&source.info, target) {
+                Ok(Slots { choice: Choice::Use { record, .. }, .. }) => Some(in_words(&record)),
+                Ok(_) => Some("the target holds no checkpoint of it yet".into()),
+                Err(error) => Some(format!("its checkpoint could not be read: {error}")),
+            };
+            LockError::HeldElsewhere { device, by, since }
+        }
+        error => error,
+    })
+}
+
+fn in_words(record: &Record) -> String {
+    let Record { owner, watermark, layout, written_at_unix_s, .. } = record;
+    format!(
+        "by the target's checkpoint node {} copies since {} (Unix time), and had {watermark} of {} at {written_at_unix_s}",
+        owner.node.0,
+        owner.since_unix_s,
+        layout.source_len()
+    )
+}
+
+/// An open pair, and what is asked of it.
+struct Pair<'a> {
+    source: &'a OpenLun,
+    target: &'a OpenLun,
+    options: &'a Options,
+    overrides: &'a Overrides,
+    owner: Owner,
+}
+
+impl Pair<'_> {
+    /// Everything that is looked at on open descriptors: the plan, and which signatures were overridden.
+    fn check(&self) -> Result<(Plan, Vec<Signature>), PrepareError> {
+        let Self { source, target, options, overrides, owner } = *self;
+        let signatures = signature::read(target.file(), &target.info.path)?;
+        let slots = look_at_slots(&source.info, target)?;
+        let found = Found {
+            source: &source.info,
+            target: &target.info,
+            layout: plan::layout(&source.info, &target.info),
+            choice: slots.choice,
+            slots_are_blank: slots.are_blank,
+            target_has_signatures: !signatures.is_empty(),
+            new_uuid: Uuid::new_v4(),
+            unix_now: unix_now(),
+            owner,
+        };
+        let planned = plan::plan(&found, options);
+        let mut refused: Vec<Refused> = Vec::new();
+        let goes_on = options.resume || options.take_over;
+        if let (Ok(plan), true) = (&planned, goes_on)
+            && let Some(Signature { kind, offset, .. }) = not_from_source(&signatures, source, plan.bulk.start)?
+        {
+            refused.push(Refused::Plan(PlanRefusal::TargetChanged { kind, at: offset.get() }));
+        }
+        let relevant = match &planned {
+            // A copy that was begun here has put the source's own signatures on the target.
+            Err(PlanRefusal::NothingToResume) => Vec::new(),
+            _ if matches!(found.choice, Choice::Use { .. }) => Vec::new(),
+            _ => signatures,
+        };
+        let mut plan = None;
+        match planned {
+            Ok(planned) => plan = Some(planned),
+            Err(refusal) => refused.push(Refused::Plan(refusal)),
+        }
+        refused.extend(judge(&source.info, &target.info, &relevant, None, overrides)?);
+        match plan {
+            Some(plan) if refused.is_empty() => Ok((plan, relevant)),
+            _ => Err(PrepareError::Refused(refused)),
         }
     }
 }
@@ -242,19 +299,16 @@ fn judge(
 struct Slots {
     choice: Choice,
     are_blank: bool,
-    /// Where each lies, and what was read there.
-    raw: Vec<(Bytes, Vec<u8>)>,
 }
 
 fn look_at_slots(source: &LunInfo, target: &OpenLun) -> Result<Slots, PrepareError> {
     if plan::layout(source, &target.info).is_none() {
-        return Ok(Slots { choice: Choice::None, are_blank: true, raw: Vec::new() });
+        return Ok(Slots { choice: Choice::None, are_blank: true });
     }
     let expected = plan::expected(source, &target.info);
-    let raw = read_raw(target)?;
-    let [a, b] = views(&raw, Some(&expected));
+    let [a, b] = slot_views(target, Some(&expected))?;
     let are_blank = a == SlotView::Blank && b == SlotView::Blank;
-    Ok(Slots { choice: choose(a, b), are_blank, raw: raw.into() })
+    Ok(Slots { choice: choose(a, b), are_blank })
 }
 
 /// Reads and judges both slots of an open LUN.
@@ -262,7 +316,8 @@ fn look_at_slots(source: &LunInfo, target: &OpenLun) -> Result<Slots, PrepareErr
 /// # Errors
 /// Where a slot can't be read, or the LUN is too small for any.
 pub fn slot_views(lun: &OpenLun, expected: Option<&Expected>) -> Result<[SlotView; 2], PrepareError> {
-    Ok(views(&read_raw(lun)?, expected))
+    let [a, b] = read_raw(lun)?;
+    Ok([inspect(&a.1, SlotId::A, a.0, expected), inspect(&b.1, SlotId::B, b.0, expected)])
 }
 
 /// Where each slot lies, and what it holds.
@@ -275,11 +330,6 @@ fn read_raw(lun: &OpenLun) -> Result<[(Bytes, Vec<u8>); 2], PrepareError> {
     .map_err(PrepareError::Ring)??;
     let at = |slot| AreaSpec::V1.slot(capacity, slot).map(|span| span.start).map_err(StoreError::Layout);
     Ok([(at(SlotId::A)?, a), (at(SlotId::B)?, b)])
-}
-
-fn views(raw: &[(Bytes, Vec<u8>); 2], expected: Option<&Expected>) -> [SlotView; 2] {
-    let [a, b] = raw;
-    [inspect(&a.1, SlotId::A, a.0, expected), inspect(&b.1, SlotId::B, b.0, expected)]
 }
 
 /// Seconds since 1970.

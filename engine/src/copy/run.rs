@@ -17,6 +17,7 @@ use crate::copy::vehicle::{Pair, Vehicle};
 use crate::copy::workers::on_workers;
 use crate::copy::zeroes::ZeroMode;
 use crate::digest::{DigestTable, ZeroExtents};
+use crate::lock::Guard;
 use crate::lun::open::OpenLun;
 use crate::lun::probe;
 use crate::lun::sg::durable::DurableBy;
@@ -96,6 +97,7 @@ fn copy_by<V: Vehicle>(
             controls: Arc::clone(controls),
             progress: Arc::clone(progress),
             latencies,
+            guard: Some(Arc::clone(&prepared.lock) as Arc<dyn Guard>),
             source_is_unchanged: &|| source_is_unchanged(&prepared.source),
         };
         session.run(&board, bufs).await.map(Some)

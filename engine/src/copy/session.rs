@@ -35,6 +35,7 @@ use crate::copy::ledger::{Ledger, Pace};
 use crate::copy::queue::{ExtentQueue, QueueSizes};
 use crate::copy::retry::{Category, categorise};
 use crate::copy::unreadable::MOST_RANGES;
+use crate::lock::Guard;
 use crate::lun::LunIo;
 use crate::lun::device_error::errno_of;
 use crate::units::{Bytes, Span};
@@ -96,6 +97,8 @@ pub struct Session<'a, S, T> {
     pub progress: Arc<Progress>,
     /// This worker's latencies.
     pub latencies: &'a RefCell<Latencies>,
+    /// Whether the lock still is held, which is asked before each checkpoint; nothing where no lock binds other hosts.
+    pub guard: Option<Arc<dyn Guard>>,
     /// Whether the source still is what it was when the copy began. Asked before the copy calls itself complete.
     pub source_is_unchanged: &'a (dyn Fn() -> Result<(), CopyError> + Sync),
 }
@@ -136,7 +139,8 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             &self.state.unreadable,
             plan.pace,
             plan.unix_now,
-        );
+        )
+        .guarded_by(self.guard.clone());
         let end = self.with_checkpoints(&mut ledger, plan.start, plan.block, bulk, bufs).await;
         if let Err(error) = &end {
             // Helpers on other threads wait at the board too.

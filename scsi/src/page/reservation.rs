@@ -148,7 +148,7 @@ pub fn capabilities(bytes: &[u8]) -> Result<Capabilities, ParseError> {
 }
 
 /// The bit of a type in the mask's two bytes (SPC-4: PERSISTENT RESERVATION TYPE MASK).
-fn mask_bit(kind: ReservationType) -> u16 {
+pub(crate) fn mask_bit(kind: ReservationType) -> u16 {
     match kind {
         ReservationType::WriteExclusive => 0x0200,
         ReservationType::ExclusiveAccess => 0x0800,

@@ -1,6 +1,6 @@
 //! TransportIDs: which initiator port a registration belongs to (SPC-4: TransportID identifiers).
 //!
-//! Pure: bytes in, values out. Only for showing to an operator who it is; nothing is decided by it.
+//! Pure: bytes in, values out, and back. Only for showing to an operator who it is; nothing is decided by it.
 
 use std::fmt;
 
@@ -39,6 +39,35 @@ pub fn transport_id(bytes: &[u8]) -> Option<TransportId> {
         _ => None,
     };
     Some(known.unwrap_or_else(|| TransportId::Other { protocol, bytes: bytes.to_vec() }))
+}
+
+/// As a device sends it, padded as the standard asks for: [`transport_id`] reads it back.
+pub fn encode_transport_id(id: &TransportId) -> Vec<u8> {
+    let mut bytes = vec![0; 24];
+    match id {
+        TransportId::FibreChannel(name) => bytes[8..16].copy_from_slice(&name.to_be_bytes()),
+        TransportId::Srp(id) => {
+            bytes[0] = 0x4;
+            bytes[8..24].copy_from_slice(&id.to_be_bytes());
+        }
+        TransportId::Iscsi(name) => {
+            // NUL-terminated and padded to a multiple of four. A name has 223 bytes at most, and an ISID makes it 240.
+            let shown = &name.as_bytes()[..name.len().min(240)];
+            let padded = ((shown.len() + 4) / 4 * 4).max(20);
+            let length = u16::try_from(padded).expect("cut to 240 bytes");
+            let format = if name.contains(",i,0x") { 0x40 } else { 0x00 };
+            bytes = vec![format | 0x5, 0];
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(shown);
+            bytes.resize(4 + padded, 0);
+        }
+        TransportId::Sas(address) => {
+            bytes[0] = 0x6;
+            bytes[4..12].copy_from_slice(&address.to_be_bytes());
+        }
+        TransportId::Other { bytes: as_sent, .. } => bytes.clone_from(as_sent),
+    }
+    bytes
 }
 
 impl fmt::Display for TransportId {

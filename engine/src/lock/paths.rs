@@ -1,0 +1,181 @@
+//! Which nexuses lead to a LUN, and what stands in for SCSI where there is none.
+//!
+//! Acts: reads /sys, opens the paths below a multipath device. Sends nothing.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lunferry_scsi::sg::SgDevice;
+use lunferry_scsi::transport::Transport;
+use serde::Serialize;
+
+use super::claim::Paths;
+use super::emulated::Emulated;
+use super::error::LockError;
+use super::node::{ThisNode, host_name};
+use crate::lun::facts::{DeviceKind, LunInfo};
+use crate::lun::sysfs;
+
+/// What keeps other hosts off a LUN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "reservation", rename_all = "snake_case")]
+pub enum Means {
+    /// SCSI persistent reservations: the storage itself refuses strangers' writes.
+    Scsi,
+    /// Their emulation in a file: only copiers that look there are kept off.
+    Emulated {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Nothing.
+    None {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A LUN's paths, or why it has none that a reservation could go through.
+pub struct Ways {
+    /// What keeps others off.
+    pub means: Means,
+    /// How to get there; nothing for [`Means::None`].
+    pub paths: Option<Paths>,
+}
+
+impl Ways {
+    fn none(why: impl Into<String>) -> Self {
+        Self { means: Means::None { why: why.into() }, paths: None }
+    }
+
+    /// None, because the operator or the device will have it so.
+    pub fn waived(why: impl Into<String>) -> Self {
+        Self::none(why)
+    }
+
+    /// Of a LUN that this process has open as `file`, which holds the LUN's exclusive open.
+    ///
+    /// # Errors
+    /// Where a path below a multipath device can't be opened at all.
+    pub fn of(info: &LunInfo, file: &File, node: &ThisNode) -> Result<Self, LockError> {
+        let device = info.path.display().to_string();
+        match info.device {
+            DeviceKind::Scsi => {
+                let over = file.try_clone().and_then(|file| SgDevice::over(Arc::new(file), device.clone()));
+                Ok(match over {
+                    Ok(sg) => Self::scsi(device, vec![Box::new(sg)]),
+                    Err(error) => Self::none(format!("it takes no SCSI commands ({error})")),
+                })
+            }
+            DeviceKind::DeviceMapper => multipath(info, device),
+            DeviceKind::File => Ok(emulated(device, &info.path, node)),
+            DeviceKind::Loop => Ok(match behind_loop(info) {
+                Ok(file) => emulated(device, &file, node),
+                Err(why) => Self::none(why),
+            }),
+            DeviceKind::Partition => Ok(Self::none("it is a partition, and a reservation binds whole LUNs")),
+            DeviceKind::Nvme => Ok(Self::none("it is an NVMe namespace, and only SCSI reservations are known here")),
+            DeviceKind::OtherBlock => Ok(Self::none("it is no SCSI device")),
+        }
+    }
+
+    /// The same for looking alone: nothing needs to be open, and nothing is locked.
+    ///
+    /// # Errors
+    /// As [`Ways::of`].
+    pub fn to_look(info: &LunInfo, node: &ThisNode) -> Result<Self, LockError> {
+        match File::open(&info.path) {
+            Ok(file) => Self::of(info, &file, node),
+            Err(error) => Ok(Self::none(format!("it can't be opened ({error})"))),
+        }
+    }
+
+    fn scsi(device: String, paths: Vec<Box<dyn Transport>>) -> Self {
+        Self { means: Means::Scsi, paths: Some(Paths { device, paths }) }
+    }
+}
+
+/// The emulation beside a file, where its directory lets itself be written to.
+fn emulated(device: String, file: &Path, node: &ThisNode) -> Ways {
+    let nexus = format!("{}/{}", host_name(), node.id.0);
+    match Emulated::beside(file, nexus) {
+        Ok(emulated) => Ways {
+            means: Means::Emulated { file: emulated.file().to_owned() },
+            paths: Some(Paths { device, paths: vec![Box::new(emulated)] }),
+        },
+        Err(error) => Ways::none(format!("no reservations can be kept beside {} ({error})", file.display())),
+    }
+}
+
+/// The file behind a loop device.
+fn behind_loop(info: &LunInfo) -> Result<PathBuf, String> {
+    let number = info.device_number.ok_or("its device number is not known")?;
+    let dir = sysfs::directory(number).map_err(|error| format!("/sys does not know it ({error})"))?;
+    let file = sysfs::text(&dir, "loop/backing_file").ok_or("the file behind it is not known")?;
+    let path = PathBuf::from(&file);
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(path),
+        Ok(_) => Err(format!("it lies over {file}, which is no regular file")),
+        Err(error) => Err(format!("the file behind it, {file}, is out of reach ({error})")),
+    }
+}
+
+/// Every path below a dm-multipath device. The kernel's own passthrough would reach one of them at a time.
+fn multipath(info: &LunInfo, device: String) -> Result<Ways, LockError> {
+    let found = info.device_number.and_then(|number| sysfs::directory(number).ok());
+    let Some(dir) = found else {
+        return Ok(Ways::none("/sys does not know it"));
+    };
+    // multipath-tools' prefix (libmultipath/devmapper.h); what lies below other targets is no path to the same LUN.
+    if !sysfs::text(&dir, "dm/uuid").is_some_and(|uuid| uuid.starts_with("mpath-")) {
+        return Ok(Ways::none("it is a device-mapper device, and no multipath one"));
+    }
+    let mut paths: Vec<Box<dyn Transport>> = Vec::new();
+    for slave in sysfs::entries(&dir.join("slaves")) {
+        let node = Path::new("/dev").join(slave.replace('!', "/"));
+        match SgDevice::open(&node) {
+            Ok(sg) => paths.push(Box::new(sg)),
+            Err(error) => paths.push(Box::new(Closed { name: node.display().to_string(), errno: errno(&error) })),
+        }
+    }
+    if paths.is_empty() {
+        return Ok(Ways::none("it is a multipath device without paths"));
+    }
+    Ok(Ways::scsi(device, paths))
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// A path that could not even be opened: it is listed with its error, and counts as down.
+struct Closed {
+    name: String,
+    errno: i32,
+}
+
+impl Transport for Closed {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn send(
+        &self,
+        _: &lunferry_scsi::cdb::Cdb,
+        _: lunferry_scsi::transport::Data<'_>,
+        _: std::time::Duration,
+    ) -> io::Result<lunferry_scsi::status::Completion> {
+        Err(io::Error::from_raw_os_error(self.errno))
+    }
+
+    fn reset_logical_unit(&self) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(self.errno))
+    }
+
+    fn now(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
+    fn wait(&self, _: std::time::Duration) {}
+}

@@ -21,6 +21,7 @@ use lunferry_engine::lock::pair::Wishes;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Overrides;
 use lunferry_engine::units::{Bytes, Span};
+use lunferry_engine::verify::method::Method;
 use lunferry_engine::verify::run::{Verified, compare, verify_copied};
 
 use crate::cli::{Cli, CopyArgs, SourceFencing, Vehicle, Zeroes};
@@ -111,7 +112,7 @@ fn already_complete(
     let verified = if args.verify {
         let _display = Display::start(Phase::Verifying, progress, Bytes::ZERO, whole.len(), cli.quiet);
         let sizing = prepared.plan.sizing;
-        Some(compare(prepared.luns(), &[whole], sizing, controls, progress)?)
+        Some(compare(prepared.luns(), Method::Read, &[whole], sizing, controls, progress)?)
     } else {
         None
     };

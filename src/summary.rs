@@ -99,6 +99,10 @@ impl Lock {
 struct VehicleDetail {
     wanted: Wanted,
     why: String,
+    /// Of what was copied, what the array moved itself.
+    bytes_by_array: Bytes,
+    /// Why the array did not go on.
+    array_gave_up: Option<String>,
     /// Nothing where no checkpoint was written.
     checkpoints_by: Option<DurableBy>,
 }
@@ -141,10 +145,12 @@ impl Summary {
             target: prepared.target.info.path.display().to_string(),
             target_identity: prepared.target.info.identity.to_string(),
             migration: record.map(|record| record.migration.to_string()),
-            vehicle: prepared.vehicle.name,
+            vehicle: ran(prepared, copied),
             vehicle_detail: VehicleDetail {
                 wanted: prepared.vehicle.wanted,
                 why: prepared.vehicle.why.clone(),
+                bytes_by_array: copied.by_array,
+                array_gave_up: copied.array_gave_up.clone(),
                 checkpoints_by: copied.checkpoints_by,
             },
             lock: Lock::of(prepared),
@@ -242,6 +248,7 @@ impl Summary {
         };
         output::line(format_args!("  checkpoints  {} ({layout})", self.checkpoints));
         output::line(format_args!("  ran          vehicle {} ({})", self.vehicle, self.vehicle_detail.why));
+        self.show_array();
         self.show_lock();
         output::line(format_args!(
             "  memory       {} of buffers ({} x {} x {}), {} at the peak",
@@ -277,6 +284,16 @@ impl Summary {
         }
     }
 
+    fn show_array(&self) {
+        let VehicleDetail { bytes_by_array, array_gave_up, .. } = &self.vehicle_detail;
+        if *bytes_by_array > Bytes::ZERO {
+            output::line(format_args!("  by the array {bytes_by_array} of the data"));
+        }
+        if let Some(why) = array_gave_up {
+            output::line(format_args!("  fell back    from xcopy to uring: {why}"));
+        }
+    }
+
     fn zeroes_in_words(&self) -> String {
         let known = match self.zeroes.known_zero {
             Some(KnownZero::Operator) => "; known by --target-is-zero",
@@ -299,9 +316,22 @@ impl Summary {
     }
 }
 
+/// The vehicle that moved bytes: an array that gave up before its first was none.
+fn ran(prepared: &Prepared, copied: &Copied) -> VehicleName {
+    match prepared.vehicle.name {
+        VehicleName::Xcopy if copied.array_gave_up.is_some() && copied.by_array == Bytes::ZERO => VehicleName::Uring,
+        name => name,
+    }
+}
+
 /// Shows what a verify found.
 pub fn show_verify(verify: &Verified) {
-    let how = format!("{} by digest, {} by reading both sides", verify.by_digest_bytes, verify.by_reading_bytes);
+    let Verified { by_digest_bytes, by_reading_bytes, by_device_bytes, .. } = verify;
+    let how = if *by_device_bytes > Bytes::ZERO {
+        format!("{by_device_bytes} by the target's VERIFY(16)")
+    } else {
+        format!("{by_digest_bytes} by digest, {by_reading_bytes} by reading both sides")
+    };
     if verify.interrupted {
         output::line(format_args!("  verify       interrupted ({how})"));
     } else if verify.is_equal() {

@@ -5,6 +5,7 @@
 //!   board     what the workers share: the queue behind its lock, wake-ups, the first failure, the operator's wishes
 //!   transfer  whole transfers out of short, interrupted and failing ones
 //!   lane      one buffer that carries extent after extent
+//!   offload   the array, where it copies in place of the lanes
 //!   ledger    the checkpoints and when they are due
 //!   plan      pure: facts, slots and options in; what the copy will do, or why it may not, out
 //!   session   the order of it all
@@ -19,6 +20,7 @@ pub mod error;
 pub mod lane;
 pub mod latency;
 pub mod ledger;
+pub mod offload;
 pub mod plan;
 pub mod prepare;
 pub mod queue;

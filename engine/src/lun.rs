@@ -24,6 +24,7 @@ pub(crate) mod sysfs;
 pub mod topology;
 pub mod uring;
 pub mod usage;
+pub mod xcopy;
 
 use std::future::Future;
 use std::io;

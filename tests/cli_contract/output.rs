@@ -132,9 +132,12 @@ fn the_shape_of_a_copys_summary() {
     .target_identity: string
     .unreadable[]: empty
     .vehicle: string
+    .vehicle_detail.array_gave_up: null
+    .vehicle_detail.bytes_by_array: number
     .vehicle_detail.checkpoints_by: string
     .vehicle_detail.wanted: string
     .vehicle_detail.why: string
+    .verify.by_device_bytes: number
     .verify.by_digest_bytes: number
     .verify.by_reading_bytes: number
     .verify.differences[]: empty

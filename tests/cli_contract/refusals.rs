@@ -285,6 +285,11 @@ fn scsi_vehicles_need_scsi_luns() {
     }
     let told = json(3, &["verify", text(&source), text(&target), "--vehicle", "sg"]);
     assert_eq!(told["errors"][0]["code"], "vehicle_not_possible", "{told}");
+    for vehicle in ["auto", "uring", "sg"] {
+        let args = ["verify", text(&source), text(&target), "--method", "verify16", "--vehicle", vehicle];
+        let told = json(3, &args);
+        assert_eq!(told["errors"][0]["code"], "method_not_possible", "{told}");
+    }
     let told = json(0, &["copy", text(from.path()), text(to.path()), "--vehicle", "uring"]);
     assert_eq!((&told["vehicle"], &told["vehicle_detail"]["why"]), (&"uring".into(), &"asked for".into()), "{told}");
 }

@@ -49,7 +49,7 @@ impl Refused {
         match self {
             Self::Plan(refusal) => refusal.code(),
             Self::Safety(refusal) => refusal.code(),
-            Self::Vehicle(_) => "vehicle_not_possible",
+            Self::Vehicle(refusal) => refusal.code(),
         }
     }
 
@@ -152,6 +152,7 @@ pub fn prepare(
         let raw = if has_slots { Vec::from(read_raw(&target)?) } else { Vec::new() };
         raw.into_iter().for_each(|(at, read)| device.durable().expect(at, read));
     }
+    let options = &vehicle.suited(options);
     let pair = Pair { source: &source, target: &target, options, overrides, owner };
     let (plan, overridden) = pair.check()?;
     Ok(Prepared { lock, source, target, vehicle, plan, overridden })

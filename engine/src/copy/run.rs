@@ -8,6 +8,7 @@ use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::CopyError;
 use crate::copy::lane::{CopyState, Digests, LastGood, SharedZeroMode};
 use crate::copy::latency::Latencies;
+use crate::copy::offload::Offload;
 use crate::copy::prepare::{Prepared, unix_now};
 use crate::copy::queue::ExtentQueue;
 use crate::copy::session::{CheckpointPlan, End, Session, run_lanes};
@@ -21,6 +22,7 @@ use crate::lock::Guard;
 use crate::lun::open::OpenLun;
 use crate::lun::probe;
 use crate::lun::sg::durable::DurableBy;
+use crate::units::Bytes;
 
 /// A copy that ran to its end, or was interrupted.
 pub struct Copied {
@@ -36,6 +38,10 @@ pub struct Copied {
     pub unreadable_list: UnreadableList,
     /// The digests of what was copied in this run, where they were asked for.
     pub digests: Option<Digests>,
+    /// Bytes that the array copied itself.
+    pub by_array: Bytes,
+    /// Why the array was not used any more.
+    pub array_gave_up: Option<String>,
     /// How the last checkpoint was made durable; nothing where there was none.
     pub checkpoints_by: Option<DurableBy>,
 }
@@ -68,6 +74,7 @@ fn copy_by<V: Vehicle>(
         zero_mode: SharedZeroMode::new(plan.zeroes),
         digests: plan.verify.then(table),
         zero_extents: ZeroExtents::new(extent),
+        offload: prepared.vehicle.array.as_ref().map(|array| Offload::new(Arc::clone(array))),
         unreadable: Mutex::new(UnreadableList::default()),
         last_good: LastGood::default(),
         source_len: prepared.source.info.capacity,
@@ -104,6 +111,7 @@ fn copy_by<V: Vehicle>(
     });
     drop_cached_pages(&prepared.target);
     let (end, latencies) = ran?;
+    let by_array = state.offload.as_ref().map_or(Bytes::ZERO, Offload::moved);
     let unreadable_list = state.unreadable.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Copied {
         end: end.expect("worker 0 tells the end"),
@@ -111,7 +119,10 @@ fn copy_by<V: Vehicle>(
         zeroes: state.zero_mode.get(),
         unreadable: unreadable_list.listed(prepared.source.info.logical_block),
         unreadable_list,
-        digests: state.digests,
+        // What the array copied was not read: without it digests prove nothing.
+        digests: state.digests.filter(|_| by_array == Bytes::ZERO),
+        by_array,
+        array_gave_up: state.offload.as_ref().and_then(Offload::gave_up).map(str::to_owned),
         checkpoints_by: checkpoints_by(prepared),
     })
 }

@@ -56,12 +56,21 @@ pub struct Abilities {
 
 /// The vehicle that was asked for can't move these LUNs.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("--vehicle {vehicle}: {why}; leave the option out, or give `uring`")]
+#[error("{option}: {why}; leave the option out, or give `{instead}`")]
 pub struct VehicleRefusal {
-    /// Which.
-    pub vehicle: VehicleName,
+    /// The option that asked for it.
+    pub option: &'static str,
     /// Which LUN can't, and why.
     pub why: String,
+    /// What always goes.
+    pub instead: &'static str,
+}
+
+impl VehicleRefusal {
+    /// A stable word for machines.
+    pub fn code(&self) -> &'static str {
+        if self.option.starts_with("--method") { "method_not_possible" } else { "vehicle_not_possible" }
+    }
 }
 
 /// Decides: the vehicle, and why it.
@@ -70,13 +79,13 @@ pub struct VehicleRefusal {
 /// Where the one that was asked for can't be had.
 pub fn choose(wanted: Wanted, can: &Abilities) -> Result<(VehicleName, String), VehicleRefusal> {
     let asked_for = |vehicle| Ok((vehicle, "asked for".into()));
-    let refuse = |vehicle, why: &String| Err(VehicleRefusal { vehicle, why: why.clone() });
+    let refuse = |option, why: &String| Err(VehicleRefusal { option, why: why.clone(), instead: "uring" });
     match (wanted, &can.commands, &can.array) {
         (Wanted::Uring, ..) => asked_for(VehicleName::Uring),
         (Wanted::Sg, Ok(()), _) => asked_for(VehicleName::Sg),
-        (Wanted::Sg, Err(why), _) => refuse(VehicleName::Sg, why),
+        (Wanted::Sg, Err(why), _) => refuse("--vehicle sg", why),
         (Wanted::Xcopy, Ok(()), Ok(())) => asked_for(VehicleName::Xcopy),
-        (Wanted::Xcopy, Err(why), _) | (Wanted::Xcopy, Ok(()), Err(why)) => refuse(VehicleName::Xcopy, why),
+        (Wanted::Xcopy, Err(why), _) | (Wanted::Xcopy, Ok(()), Err(why)) => refuse("--vehicle xcopy", why),
         (Wanted::Auto, Ok(()), Ok(())) => {
             Ok((VehicleName::Xcopy, "both LUNs say that the array can copy between them".into()))
         }

@@ -9,9 +9,21 @@ use lunferry_scsi::category::Category;
 use lunferry_scsi::command::transfer::{ByteCheck, Verify16};
 use lunferry_scsi::initiator::CommandError;
 
-use super::ScsiLun;
+use super::{ScsiLun, SgLun};
+use crate::buffer::AlignedBuf;
 use crate::lun::device_error::of_command;
 use crate::units::{Bytes, Span};
+
+impl SgLun {
+    /// Whether the medium holds the beginning of `buf` in `span`.
+    pub async fn holds(&self, buf: AlignedBuf, span: Span) -> (io::Result<bool>, AlignedBuf) {
+        let job = move |lun: &ScsiLun| {
+            let holds = lun.holds(&buf.as_ref()[..span.len().as_len()], span.start);
+            (holds.map_err(|error| of_command(&error)), buf)
+        };
+        self.blocking(job).await
+    }
+}
 
 impl ScsiLun {
     /// Whether the medium holds `buffer` at `at`.

@@ -75,6 +75,9 @@ pub struct CopyArgs {
     /// Fence whoever holds the LUNs, and go on from its checkpoint: when the host that copied is dead
     #[arg(long)]
     pub take_over: bool,
+    /// Your word that every host that was fenced in this copy is down or was restarted: the reservations then end with the copy
+    #[arg(long)]
+    pub fenced_hosts_are_down: bool,
     /// This host's number in reservation keys and checkpoints [default: one that follows from /etc/machine-id]
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
     pub node: Option<u16>,
@@ -208,8 +211,20 @@ pub enum CheckpointVerb {
 pub enum LunVerb {
     /// List this host's block devices
     List,
-    /// Show one LUN, and whether a copy may overwrite it
+    /// Show one LUN, its reservations, and whether a copy may overwrite it
     Show(DeviceArgs),
+    /// Give back what this host has reserved: after a take-over, when the fenced host is down or was restarted, or after a crash
+    Release(ReleaseArgs),
+}
+
+/// `lunferry lun release`.
+#[derive(Args, Debug)]
+pub struct ReleaseArgs {
+    /// A block device or a regular file
+    pub device: PathBuf,
+    /// This host's number in reservation keys [default: one that follows from /etc/machine-id]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
+    pub node: Option<u16>,
 }
 
 /// One device.

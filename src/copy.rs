@@ -148,6 +148,7 @@ fn options(args: &CopyArgs) -> Options {
         },
         resume: args.resume,
         take_over: args.take_over,
+        fenced_are_down: args.fenced_hosts_are_down,
         extent: args.extent,
         depth: args.depth,
         workers: args.workers,

@@ -8,6 +8,7 @@ use lunferry_engine::checkpoint::slots::{Choice, choose};
 use lunferry_engine::checkpoint::store::StoreError;
 use lunferry_engine::copy::prepare::{PrepareError, slot_views};
 use lunferry_engine::lock::node::ThisNode;
+use lunferry_engine::lock::pair::{self, Released};
 use lunferry_engine::lock::show::{self as reservations, ShownPath};
 use lunferry_engine::lun::error::LunError;
 use lunferry_engine::lun::facts::{LunInfo, Role, Signature, Usage};
@@ -16,7 +17,7 @@ use lunferry_engine::lun::safety::{Facts, Overrides, Refusal, verdict};
 use lunferry_engine::lun::{probe, signature, usage};
 use serde_json::{Value, json};
 
-use crate::cli::{Cli, DeviceArgs};
+use crate::cli::{Cli, DeviceArgs, ReleaseArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 
@@ -158,6 +159,27 @@ pub fn show(args: &DeviceArgs, cli: &Cli) -> Exit {
         output::line(format_args!("  as a target  refused: {refusal}"));
     }
     Exit::Done
+}
+
+/// Gives back what this host has reserved.
+pub fn release(args: &ReleaseArgs, cli: &Cli) -> Exit {
+    let node = ThisNode::find(args.node);
+    let opened = OpenLun::open(&args.device, Role::Source).map_err(Failure::from);
+    match opened.and_then(|lun| pair::release(&lun, &node).map_err(Failure::from)) {
+        Err(failure) => failure.show(cli),
+        Ok(released) => {
+            let (result, words) = match released {
+                Released::Released => ("released", "released"),
+                Released::NothingHeld => ("nothing_held", "this node holds nothing of it"),
+            };
+            if cli.json {
+                output::json(&json!({ "result": result, "exit_code": 0, "device": args.device, "node": node.id.0 }));
+            } else if !cli.quiet {
+                output::line(format_args!("{}: {words} (node {})", args.device.display(), node.id.0));
+            }
+            Exit::Done
+        }
+    }
 }
 
 fn show_facts(info: &LunInfo) {

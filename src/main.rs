@@ -53,6 +53,7 @@ fn run(cli: &Cli) -> exit::Exit {
         Verb::Checkpoint(CheckpointVerb::Erase(args)) => checkpoint::erase(args, cli),
         Verb::Lun(LunVerb::List) => lun::list(cli),
         Verb::Lun(LunVerb::Show(args)) => lun::show(args, cli),
+        Verb::Lun(LunVerb::Release(args)) => lun::release(args, cli),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "lunferry", &mut output::Stdout);
             exit::Exit::Done

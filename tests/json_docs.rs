@@ -249,6 +249,7 @@ fn looks(files: &Files, check: &mut Check<'_>) {
     std::fs::write(files.path("signed.lunferry-reservations"), held).unwrap();
     check.printed("lun-show", &files.run(0, &["lun", "show", "signed"]));
     drop(open);
+    check.printed("lun-release", &files.run(0, &["lun", "release", "equal"]));
     check.printed("checkpoint-erase", &files.run(0, &["checkpoint", "erase", "larger"]));
     check.printed("checkpoint-erase", &files.run(0, &["checkpoint", "erase", "larger"]));
     let mut list = files.run(0, &["lun", "list"]);
@@ -277,9 +278,17 @@ fn the_examples_have_the_keys_of_their_tables() {
         check.printed(section, &serde_json::from_str(text).unwrap_or_else(|error| panic!("{section}: {error}")));
     }
     assert!(check.faults.is_empty(), "{}", check.faults.join("\n"));
-    for section in
-        ["copy", "already-complete", "error", "verify", "checkpoint-show", "checkpoint-erase", "lun-show", "lun-list"]
-    {
+    for section in [
+        "copy",
+        "already-complete",
+        "error",
+        "verify",
+        "checkpoint-show",
+        "checkpoint-erase",
+        "lun-show",
+        "lun-release",
+        "lun-list",
+    ] {
         assert!(document.examples.iter().any(|(of, _)| of == section), "`{section}` has no example");
     }
 }

@@ -44,6 +44,15 @@ impl Cdb {
         &self.bytes[..usize::from(self.len)]
     }
 
+    /// Bytes that came from somewhere else; nothing where no CDB has that length. For device servers in tests and for
+    /// what no typed command says.
+    pub fn from_bytes(sent: &[u8]) -> Option<Self> {
+        let len = u8::try_from(sent.len()).ok().filter(|len| matches!(len, 6 | 10 | 12 | 16))?;
+        let mut bytes = [0; 16];
+        bytes[..sent.len()].copy_from_slice(sent);
+        Some(Self { bytes, len })
+    }
+
     /// All zero but the operation code. The CONTROL byte stays zero in every command: no ACA.
     pub(crate) fn new(operation: u8, len: u8) -> Self {
         assert!(matches!(len, 6 | 10 | 12 | 16), "no CDB has {len} bytes");

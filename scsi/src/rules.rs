@@ -242,6 +242,11 @@ impl<N: Clone + Ord> Reservations<N> {
         }
     }
 
+    /// What this device server can do.
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
     /// The key of a nexus, where it is registered.
     pub fn key_of(&self, nexus: &N) -> Option<Key> {
         self.registrations.get(nexus).copied()

@@ -7,7 +7,7 @@ use lunferry_fixtures::stamp;
 use nix::sys::signal::Signal;
 use serde_json::json as value;
 
-use crate::support::{Background, Files, MIB, Refused, alone, assert_holds, json, refused, text};
+use crate::support::{Background, Files, MIB, Refused, alone, assert_holds, json, lunferry, refused, text};
 
 const SIZE: usize = 24 * MIB;
 
@@ -72,8 +72,51 @@ fn what_another_host_holds_is_refused_with_its_name_and_taken_over_on_demand() {
         );
         assert_eq!((&told["lock"]["node"], &told["lock"]["stops_other_hosts"]), (&value!(9), &value!(false)));
         assert_holds(&target, &stamp::stamped(SIZE, 1));
-        assert!(!beside(&source).exists() && !beside(&target).exists(), "nothing is left behind");
+        // The fenced host may wake up: both stay reserved until the operator says otherwise.
+        assert_eq!(
+            (&told["lock"]["source"]["stays"], &told["lock"]["target"]["stays"]),
+            (&value!(true), &value!(true))
+        );
+        for lun in [&source, &target] {
+            assert!(beside(lun).exists());
+            let elsewhere = lunferry(&["lun", "release", text(lun), "--node", "7"]);
+            assert_eq!(elsewhere.code, Some(4), "{elsewhere:?}");
+            assert_eq!(json(0, &["lun", "release", text(lun), "--node", "9"])["result"], "released");
+            assert_eq!(json(0, &["lun", "release", text(lun), "--node", "9"])["result"], "nothing_held");
+            assert!(!beside(lun).exists(), "nothing is left behind");
+        }
     }
+}
+
+#[test]
+fn a_take_over_of_a_host_that_is_down_leaves_nothing_behind() {
+    let _alone = alone();
+    let files = Files::new();
+    let (source, target) = pair(&files);
+    elsewhere(&source, THEIRS, true);
+    let told = json(0, &["copy", text(&source), text(&target), "--take-over", "--fenced-hosts-are-down"]);
+    assert_eq!(told["lock"]["source"]["stays"], false, "{told}");
+    assert!(!beside(&source).exists() && !beside(&target).exists());
+}
+
+#[test]
+fn a_take_over_that_was_interrupted_still_knows_whom_it_fenced() {
+    let _alone = alone();
+    let files = Files::new();
+    let (source, target) = pair(&files);
+    elsewhere(&source, THEIRS, true);
+    let args = ["copy", text(&source), text(&target), "--node", "9"];
+    let mut copy = Background::start(&[&args[..], &["--take-over", "--limit", "8MiB/s"]].concat());
+    copy.wait_for("copied");
+    copy.signal(Signal::SIGINT);
+    assert_eq!(copy.end().code, Some(6));
+    let told = json(0, &[&args[..], &["--resume"]].concat());
+    assert_eq!(
+        (&told["lock"]["source"]["fenced"], &told["lock"]["source"]["stays"]),
+        (&value!([]), &value!(true)),
+        "{told}"
+    );
+    assert!(beside(&source).exists() && beside(&target).exists());
 }
 
 #[test]

@@ -101,6 +101,7 @@ fn the_shape_of_a_copys_summary() {
     .lock.source.paths[].path: string
     .lock.source.paths[].registered: bool
     .lock.source.reservation: string
+    .lock.source.stays: bool
     .lock.source.why: null
     .lock.stops_other_hosts: bool
     .lock.target.aptpl: bool
@@ -112,6 +113,7 @@ fn the_shape_of_a_copys_summary() {
     .lock.target.paths[].path: string
     .lock.target.paths[].registered: bool
     .lock.target.reservation: string
+    .lock.target.stays: bool
     .lock.target.why: null
     .mb_per_s: number
     .migration: string

@@ -45,6 +45,8 @@ pub struct Options {
     pub resume: bool,
     /// Fence whoever holds the LUNs, and go on from the checkpoint where there is one.
     pub take_over: bool,
+    /// The operator's word that every host that was fenced in this copy is down, or was restarted since.
+    pub fenced_are_down: bool,
     /// The length of an extent, where not the default.
     pub extent: Option<Bytes>,
     /// Extents in flight for each worker, where not the default.
@@ -69,6 +71,7 @@ impl Default for Options {
             vehicle: Wanted::Auto,
             resume: false,
             take_over: false,
+            fenced_are_down: false,
             extent: None,
             depth: None,
             workers: None,
@@ -213,6 +216,9 @@ pub struct Plan {
     pub verify: bool,
     /// Whether the record says that everything was done before.
     pub already_complete: bool,
+    /// Whether a host was fenced in this copy that may wake up with writes of its own: the reservations must outlive the
+    /// copy then (design H2).
+    pub others_fenced: bool,
 }
 
 impl Plan {
@@ -252,6 +258,8 @@ pub struct Found<'a> {
     pub unix_now: u64,
     /// Who copies from now on.
     pub owner: Owner,
+    /// Whether somebody was fenced for it.
+    pub others_fenced: bool,
 }
 
 /// What a record must say to be about these two LUNs.
@@ -281,7 +289,8 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
     let zeroes = zero_mode(found, options, known_zero)?;
     let already_complete = resumed.as_ref().is_some_and(|(record, _)| record.state == State::Committed);
     let was_zero = resumed.as_ref().map_or(known_zero.is_some(), |(record, _)| record.flags.target_was_zero);
-    let flags = Flags { target_was_zero: was_zero, fill_unreadable: options.fill_unreadable };
+    let others_fenced = others_fenced(found, options, resumed.as_ref().map(|(record, _)| record));
+    let flags = Flags { target_was_zero: was_zero, fill_unreadable: options.fill_unreadable, others_fenced };
     let checkpoints = match (resumed, found.layout) {
         (Some((record, next)), _) => Some(Checkpoints {
             record: Record {
@@ -314,7 +323,18 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
         pace: options.pace,
         verify: options.verify,
         already_complete,
+        others_fenced,
     })
+}
+
+/// Whether a fenced host may still wake up. A record of another node in the middle of its copy means that this node has
+/// fenced it and died before it could say so.
+fn others_fenced(found: &Found<'_>, options: &Options, record: Option<&Record>) -> bool {
+    let before = record.is_some_and(|record| {
+        let was_another = record.owner.node != found.owner.node && record.owner.reservation_key != 0;
+        record.flags.others_fenced || was_another && record.state != State::Committed
+    });
+    (found.others_fenced || before) && !options.fenced_are_down
 }
 
 /// The record to go on from, or none for a fresh start.

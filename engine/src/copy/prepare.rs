@@ -141,8 +141,12 @@ pub fn prepare(
     let own = candidate.own();
     let owner = Owner { node: NodeId(own.node.0), since_unix_s: unix_now(), reservation_key: own.key().0 };
     let pair = Pair { source: &source, target: &target, options, overrides, owner };
-    pair.check()?;
+    pair.check(false)?;
     let lock = Arc::new(candidate.claim().map_err(told)?);
+    if lock.has_fenced() && !options.fenced_are_down {
+        // Before anything can fail: a refusal would give it back too.
+        lock.outlive(true);
+    }
     // Not before the lock: a reservation that is still to be fenced would refuse some of the questions.
     let vehicle = Chosen::of(&source, &target, options.vehicle)
         .map_err(|refusal| PrepareError::Refused(vec![Refused::Vehicle(refusal)]))?;
@@ -154,7 +158,8 @@ pub fn prepare(
     }
     let options = &vehicle.suited(options);
     let pair = Pair { source: &source, target: &target, options, overrides, owner };
-    let (plan, overridden) = pair.check()?;
+    let (plan, overridden) = pair.check(lock.has_fenced())?;
+    lock.outlive(plan.others_fenced);
     Ok(Prepared { lock, source, target, vehicle, plan, overridden })
 }
 
@@ -194,7 +199,7 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// Everything that is looked at on open descriptors: the plan, and which signatures were overridden.
-    fn check(&self) -> Result<(Plan, Vec<Signature>), PrepareError> {
+    fn check(&self, others_fenced: bool) -> Result<(Plan, Vec<Signature>), PrepareError> {
         let Self { source, target, options, overrides, owner } = *self;
         let signatures = signature::read(target.file(), &target.info.path)?;
         let slots = look_at_slots(&source.info, target)?;
@@ -208,6 +213,7 @@ impl Pair<'_> {
             new_uuid: Uuid::new_v4(),
             unix_now: unix_now(),
             owner,
+            others_fenced,
         };
         let planned = plan::plan(&found, options);
         let mut refused: Vec<Refused> = Vec::new();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use lunferry_scsi::key::OwnKey;
@@ -55,6 +56,8 @@ pub struct LockReport {
     pub paths: Vec<PathState>,
     /// Keys whose registrations were removed.
     pub fenced: Vec<String>,
+    /// Whether the reservation stays when the copy ends, against a fenced host that may wake up.
+    pub stays: bool,
     /// How it was made sure that nothing of theirs was in flight any more.
     pub drained: Option<Drained>,
 }
@@ -89,8 +92,45 @@ impl fmt::Display for LockReport {
                 if self.fenced.is_empty() { "nobody else".into() } else { self.fenced.join(", ") }
             )?;
         }
+        if self.stays {
+            write!(f, "; it stays until `lunferry lun release`, since a fenced host may wake up")?;
+        }
         Ok(())
     }
+}
+
+/// Releases what this node holds on one LUN, of any of its starts.
+///
+/// # Errors
+/// [`LockError::HeldElsewhere`] where another node holds it, and why it could not be released. Nothing of others is
+/// touched.
+pub fn release(lun: &OpenLun, node: &ThisNode) -> Result<Released, LockError> {
+    let Ways { paths: Some(paths), means } = Ways::of(&lun.info, lun.file(), node)? else {
+        return Ok(Released::NothingHeld);
+    };
+    let own = node.key();
+    match paths.standing(own) {
+        Ok(Standing::Free) => return Ok(Released::NothingHeld),
+        Ok(_) => {}
+        Err(error) if means == Means::Scsi && has_none(&error) => return Ok(Released::NothingHeld),
+        Err(error) => return Err(error),
+    }
+    // Only what this node's own paths prove to be its own is replaced; whoever calls has the LUN's exclusive open.
+    let claim = paths.claim(own, false)?;
+    paths.withdraw(own);
+    match claim.drained {
+        Some(_) => Ok(Released::Released),
+        None => Ok(Released::NothingHeld),
+    }
+}
+
+/// What a release came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// What this node held is gone.
+    Released,
+    /// This node held nothing.
+    NothingHeld,
 }
 
 /// Both LUNs of a copy, open and not yet reserved.
@@ -102,8 +142,10 @@ pub struct Candidate {
     target: Side,
 }
 
-/// Both LUNs of a copy, reserved as far as they can be. Dropping it gives them back.
+/// Both LUNs of a copy, reserved as far as they can be. Dropping it gives them back, unless a host was fenced that may wake
+/// up with writes of its own: a LUN that nobody reserves takes everybody's (design H2).
 pub struct PairLock {
+    outlives: AtomicBool,
     own: OwnKey,
     node: ThisNode,
     source: Side,
@@ -152,7 +194,7 @@ impl Candidate {
     /// Why it was not taken; then it is given back as far as it was.
     pub fn claim(self) -> Result<PairLock, LockError> {
         let Self { own, node, take_over, source, target } = self;
-        let mut lock = PairLock { own, node, source, target };
+        let mut lock = PairLock { outlives: AtomicBool::new(false), own, node, source, target };
         lock.source.claim(own, take_over)?;
         lock.target.claim(own, take_over)?;
         // The fence of the target took its time: is the source still held?
@@ -208,7 +250,12 @@ impl Side {
         }
     }
 
-    fn report(&self) -> LockReport {
+    fn has_fenced(&self) -> bool {
+        let fenced = |claim: &Mutex<Claim>| !claim.lock().unwrap_or_else(PoisonError::into_inner).fenced.is_empty();
+        self.claim.as_ref().is_some_and(fenced)
+    }
+
+    fn report(&self, stays: bool) -> LockReport {
         let claim = self.claim.as_ref().map(|claim| claim.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let (reservation, file, why) = match self.ways.means.clone() {
             Means::Scsi => ("scsi", None, None),
@@ -222,6 +269,7 @@ impl Side {
             why,
             aptpl: claim.as_ref().map(|claim| claim.aptpl),
             fenced: claim.iter().flat_map(|claim| &claim.fenced).map(ToString::to_string).collect(),
+            stays: stays && claim.is_some(),
             drained: claim.as_ref().and_then(|claim| claim.drained),
             paths: claim.map(|claim| claim.paths).unwrap_or_default(),
         }
@@ -234,6 +282,16 @@ impl PairLock {
         self.own
     }
 
+    /// Whether other hosts were fenced for it.
+    pub fn has_fenced(&self) -> bool {
+        self.source.has_fenced() || self.target.has_fenced()
+    }
+
+    /// Whether the reservations stay when this is dropped.
+    pub fn outlive(&self, stays: bool) {
+        self.outlives.store(stays, Ordering::Relaxed);
+    }
+
     /// This node.
     pub fn node(&self) -> &ThisNode {
         &self.node
@@ -241,7 +299,8 @@ impl PairLock {
 
     /// What keeps others off the source and off the target.
     pub fn report(&self) -> [LockReport; 2] {
-        [self.source.report(), self.target.report()]
+        let stays = self.outlives.load(Ordering::Relaxed);
+        [self.source.report(stays), self.target.report(stays)]
     }
 }
 
@@ -254,6 +313,13 @@ impl Guard for PairLock {
 
 impl Drop for PairLock {
     fn drop(&mut self) {
+        if self.outlives.load(Ordering::Relaxed) {
+            tracing::warn!(
+                "the reservations stay, since a host was fenced that may wake up; when it is down or was restarted, release them \
+                 with `lunferry lun release`"
+            );
+            return;
+        }
         self.target.release();
         self.source.release();
     }

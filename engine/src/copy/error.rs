@@ -87,6 +87,17 @@ pub enum CopyError {
          it, then copy again from the beginning (`lunferry checkpoint erase` gives this copy up)"
     )]
     SourceChanged(String),
+    /// An array that failed its trial may have written anywhere on a target that was copied in part before.
+    #[error(
+        "the array said that it had copied {span}, and the target does not hold that: it may have written anywhere, also below the \
+         watermark of {watermark}; erase the checkpoint with `lunferry checkpoint erase`, and copy again with --vehicle uring"
+    )]
+    ArrayLied {
+        /// The trial.
+        span: Span,
+        /// What was copied before.
+        watermark: Bytes,
+    },
     /// The source answers nothing any more, not even where it could be read before.
     #[error(
         "reading {span} ({lba}) of the source failed: {source}, and so did a block that could be read before: the source or the path \
@@ -168,6 +179,7 @@ impl CopyError {
             | Self::Ended { .. }
             | Self::TooManyUnreadable(_)
             | Self::SourceChanged(_)
+            | Self::ArrayLied { .. }
             | Self::SourceDead { .. }
             | Self::State { .. }
             | Self::Store(StoreError::Latched | StoreError::Layout(_) | StoreError::LookFailed(_))

@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use self::by_array::Carried;
 use crate::copy::board::{Board, Progress};
 use crate::copy::error::{CopyError, Side};
 use crate::copy::latency::Latencies;
@@ -163,26 +162,21 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         }
     }
 
-    async fn extent(&self, mut buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
+    async fn extent(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
         if !self.board.pace(span.len()).await {
             return (Ok(Landed::Stopped), buf);
         }
-        let mut zero_mode = self.state.zero_mode.get();
         if let Some(offload) = &self.state.offload {
-            let carried;
-            (carried, buf) = self.by_array(offload, buf, span).await;
-            match carried {
-                Ok(Carried::ByArray(landed)) => return (Ok(landed), buf),
-                // Whatever the target was known to hold there, it may not any more.
-                Ok(Carried::ByHand { touched: true }) if zero_mode == ZeroMode::Skip => zero_mode = ZeroMode::Write,
-                Ok(Carried::ByHand { .. }) => {}
+            match self.by_array(offload, span).await {
+                Ok(Some(landed)) => return (Ok(landed), buf),
+                Ok(None) => {}
                 Err(error) => return (Err(error), buf),
             }
         }
-        self.by_hand(buf, span, zero_mode).await
+        self.by_hand(buf, span).await
     }
 
-    async fn by_hand(&self, buf: S::Buf, span: Span, zero_mode: ZeroMode) -> WithBuf<Landed, S::Buf> {
+    async fn by_hand(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
         let (bad, mut buf) = self.read_extent(buf, span).await;
         let bad = match bad {
             Ok(bad) => bad,
@@ -197,7 +191,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         if bad.is_empty() {
             let data = &buf.as_ref()[..len];
             if is_zero(data) {
-                return self.zeroes(buf, span, zero_mode).await;
+                return self.zeroes(buf, span).await;
             }
             self.digest(span.start, || contribution(span.start, data));
         }
@@ -209,7 +203,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
                 Err(error) => return (Err(error), buf),
             }
         };
-        let parts = without(parts_to_write(&buf.as_ref()[..len], zero_mode), &skip);
+        let parts = without(parts_to_write(&buf.as_ref()[..len], self.state.zero_mode.get()), &skip);
         let mut written = Bytes::ZERO;
         for part in parts {
             written += Bytes::from(part.len());
@@ -257,22 +251,21 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
 
     /// `span` is known to be zeroes. It costs nothing to read; where it is written, it keeps to the rate limit.
     async fn hole(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
-        let mode = self.state.zero_mode.get();
-        if mode == ZeroMode::Write && !self.board.pace(span.len()).await {
+        if self.state.zero_mode.get() == ZeroMode::Write && !self.board.pace(span.len()).await {
             return (Ok(Landed::Stopped), buf);
         }
-        self.zeroes(buf, span, mode).await
+        self.zeroes(buf, span).await
     }
 
     /// `span` is zeroes on the source, read or known.
-    async fn zeroes(&self, buf: S::Buf, span: Span, mode: ZeroMode) -> WithBuf<Landed, S::Buf> {
+    async fn zeroes(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
         let mut at = span.start;
         while at < span.end {
             let len = self.state.extent.min(span.end - at);
             self.digest(at, || self.state.zero_extents.contribution(at, len));
             at += len;
         }
-        match mode {
+        match self.state.zero_mode.get() {
             ZeroMode::Skip => {
                 Progress::add(&self.state.progress.skipped, span.len());
                 (Ok(Landed::Done), buf)

@@ -3,37 +3,35 @@
 //! Acts: runs the array's commands on blocking threads, bounded by what its copy manager takes at once. What the lanes do
 //! with it stands in `lane/by_array`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::lun::xcopy::{ArrayError, ArrayPair};
 use crate::units::{Bytes, Span};
-
-/// How far an array is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// What it copies is compared.
-    OnTrial,
-    /// It has been compared, and was right.
-    Trusted,
-}
 
 /// An array, shared by the lanes of a copy.
 pub struct Offload {
     array: Arc<ArrayPair>,
     permits: Semaphore,
-    trust: Mutex<Trust>,
+    trusted: AtomicBool,
     gave_up: OnceLock<String>,
     moved: AtomicU64,
+}
+
+impl fmt::Debug for Offload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offload").field("moved", &self.moved).field("gave_up", &self.gave_up).finish_non_exhaustive()
+    }
 }
 
 impl Offload {
     /// An array that has to prove itself.
     pub fn new(array: Arc<ArrayPair>) -> Self {
         let permits = Semaphore::new(array.limits().at_once.min(Semaphore::MAX_PERMITS));
-        Self { array, permits, trust: Mutex::new(Trust::OnTrial), gave_up: OnceLock::new(), moved: AtomicU64::new(0) }
+        Self { array, permits, trusted: AtomicBool::new(false), gave_up: OnceLock::new(), moved: AtomicU64::new(0) }
     }
 
     /// Why the array is not used any more.
@@ -69,9 +67,14 @@ impl Offload {
         self.permits.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// How far it is believed. Who holds this alone tries it.
-    pub async fn trust(&self) -> MutexGuard<'_, Trust> {
-        self.trust.lock().await
+    /// It has copied right, and may go on.
+    pub fn trust(&self) {
+        self.trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it may copy: it has proven itself, and has not given up.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Relaxed) && self.gave_up().is_none()
     }
 
     /// Copies `span`, one of [`Offload::commands`].

@@ -22,9 +22,6 @@ pub const OPCODE: Said = (5, 0x20, 0);
 pub const CDB_FIELD: Said = (5, 0x24, 0);
 pub const MISCOMPARE: Said = (0xE, 0x1D, 0);
 
-/// What a copy manager does with a parameter list.
-pub type CopyManager = Box<dyn FnMut(&[u8]) -> Result<(), Said> + Send>;
-
 /// The LUN, and how it behaves.
 pub struct Lu {
     pub data: Vec<u8>,
@@ -44,9 +41,6 @@ pub struct Lu {
     /// UNMAP does nothing.
     pub ignores_unmap: bool,
     pub bad_block: Option<usize>,
-    pub naa: [u8; 16],
-    pub third_party_copy: bool,
-    pub copy_manager: Option<CopyManager>,
     /// Ends of the next commands with these operation codes; the command itself is done first where `true` stands there.
     pub ends: VecDeque<(u8, bool, Completion)>,
     /// Operation codes in the order they came, with byte 1 and the number of blocks at 10.
@@ -57,8 +51,6 @@ pub struct Fake(Mutex<Lu>);
 
 impl Fake {
     pub fn new(blocks: usize, change: impl FnOnce(&mut Lu)) -> Arc<Self> {
-        let mut naa = [0x5A; 16];
-        naa[0] = 0x60;
         let mut lu = Lu {
             data: vec![0xC3; blocks * BLOCK],
             mapped: vec![true; blocks],
@@ -73,9 +65,6 @@ impl Fake {
             compares: true,
             ignores_unmap: false,
             bad_block: None,
-            naa,
-            third_party_copy: true,
-            copy_manager: None,
             ends: VecDeque::new(),
             sent: Vec::new(),
         };
@@ -123,13 +112,11 @@ impl Lu {
         if cdb[1] == 0 {
             let mut data = vec![0; 36];
             (data[2], data[4]) = (6, 31);
-            data[5] = u8::from(self.third_party_copy) << 3;
             data[8..32].copy_from_slice(b"LUNFERRYFake            ");
             return Ok(data);
         }
         match cdb[2] {
-            0x00 => Ok(page(0x00, &[0x00, 0x83, 0xB0, 0xB2])),
-            0x83 => Ok(page(0x83, &[&[0x01, 0x03, 0, 16][..], &self.naa].concat())),
+            0x00 => Ok(page(0x00, &[0x00, 0xB0, 0xB2])),
             0xB0 => {
                 let mut body = [0; 60];
                 body[1] = self.max_caw;
@@ -238,16 +225,6 @@ impl Lu {
                     self.unmap(be(&range[..8]), be(&range[8..12]));
                 }
                 Ok(Vec::new())
-            }
-            0x83 => self.copy_manager.as_mut().map_or(Err(OPCODE), |manager| manager(out).map(|()| Vec::new())),
-            0x84 => {
-                let mut data = vec![0; 46];
-                data[3] = 42;
-                (data[4], data[9], data[11]) = (1, 2, 2);
-                data[14..16].copy_from_slice(&1024u16.to_be_bytes());
-                data[16..20].copy_from_slice(&4096u32.to_be_bytes());
-                (data[36], data[37], data[43], data[44], data[45]) = (1, 9, 2, 0x02, 0xE4);
-                Ok(data)
             }
             _ => Err(OPCODE),
         }

@@ -1,5 +1,6 @@
 //! What a device answers: INQUIRY and VPD pages, capacities, lists, reservations, copy results, sense data and whole
-//! completions. The first byte chooses the parser; no bytes behind it make one panic.
+//! completions; and the reservation commands that a device server gets. The first byte chooses the parser; no bytes
+//! behind it make one panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,6 +11,7 @@ use lunferry_scsi::page::{
     capacity, copy, designator, identity, inquiry, limits, lists, ports, reservation, transport_id,
 };
 use lunferry_scsi::retry;
+use lunferry_scsi::rules::{Abilities, Reservations, access, wire};
 use lunferry_scsi::sense;
 use lunferry_scsi::status::{Completion, DriverStatus, HostStatus, Status};
 use lunferry_scsi::units::{BlockCount, Lba};
@@ -18,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((which, bytes)) = data.split_first() else {
         return;
     };
-    match which % 22 {
+    match which % 23 {
         0 => drop(inquiry::standard(bytes)),
         1 => drop(inquiry::supported_pages(bytes)),
         2 => drop(inquiry::serial(bytes)),
@@ -40,6 +42,7 @@ fuzz_target!(|data: &[u8]| {
         18 => drop(copy::copy_status(bytes)),
         19 => drop(sense::sense(bytes).map(|sense| sense.to_string())),
         20 => drop(transport_id::transport_id(bytes).map(|id| id.to_string())),
+        21 => reservation_commands(bytes),
         _ => completion(bytes),
     }
 });
@@ -71,6 +74,21 @@ fn keys(bytes: &[u8]) {
     if let Ok(list) = reservation::read_keys(bytes) {
         let key = lunferry_scsi::key::Key(0x4C46_0001_0000_0001);
         assert!(list.lists(key) != Some(false) || list.completeness.is_whole());
+    }
+}
+
+/// Whatever a device server is sent leaves it in a state that can be restored.
+fn reservation_commands(bytes: &[u8]) {
+    let abilities = Abilities::default();
+    let mut rules = Reservations::new(abilities);
+    for (nexus, sent) in (0u8..).zip(bytes.chunks(10 + wire::LIST_BYTES)) {
+        let (cdb, list) = sent.split_at(sent.len().min(10));
+        access::access(cdb);
+        let _ = wire::decode_in(cdb);
+        if let Ok(action) = wire::decode_out(cdb, list) {
+            drop(rules.apply(&(nexus % 3), action));
+        }
+        assert_eq!(Reservations::from_parts(rules.parts(), abilities).as_ref(), Ok(&rules));
     }
 }
 

@@ -198,7 +198,7 @@ mod tests {
     fn the_header_is_the_kernels() {
         assert_eq!(size_of::<Header>(), 88);
         assert_eq!(std::mem::offset_of!(Header, dxferp), 16);
-        assert_eq!(std::mem::offset_of!(Header, status), 56);
+        assert_eq!(std::mem::offset_of!(Header, status), 64);
         assert_eq!(std::mem::offset_of!(Header, resid), 72);
     }
 

@@ -16,6 +16,7 @@ use lunferry_scsi::category::Category;
 use lunferry_scsi::command::copy::{CopyPlace, ExtendedCopy, ListIdUsage, ReceiveCopyResults, Segment};
 use lunferry_scsi::initiator::{CommandError, Initiator};
 use lunferry_scsi::page::copy::operating_parameters;
+use lunferry_scsi::sense::Code;
 use lunferry_scsi::transport::Transport;
 use lunferry_scsi::units::ListId;
 
@@ -24,6 +25,10 @@ use super::device_error::{device_error, errno_of, of_command};
 use super::sg::ScsiLun;
 use super::sg::shape::{Shape, pieces};
 use crate::units::Span;
+
+/// COPY TARGET DEVICE NOT REACHABLE. LIO's copy manager says so too where its write met a reservation: it writes as an
+/// initiator of its own, which is not registered (`target_xcopy_issue_pt_cmd`, measured on 6.1).
+const NOT_REACHABLE: Code = Code { asc: 0x0D, ascq: 0x02 };
 
 /// Why a range was not copied by the array.
 #[derive(Debug)]
@@ -109,6 +114,9 @@ fn meaning(error: &CommandError) -> ArrayError {
                 format!("{error}; the array may still be copying: let it come to rest before the target is used");
             ArrayError::Fatal(device_error(errno_of(&io).unwrap_or(libc::EIO), words))
         }
+        Some(Category::CopyAborted(Some(NOT_REACHABLE))) => ArrayError::GaveUp(format!(
+            "{error}; an array that copies as a host of its own is refused by the reservation, as on LIO"
+        )),
         _ => ArrayError::GaveUp(error.to_string()),
     }
 }

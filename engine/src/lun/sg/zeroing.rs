@@ -65,13 +65,14 @@ impl Zeroing {
     }
 
     fn unmap(&self, lun: &ScsiLun, unmapping: Unmapping, middle: Span) -> Result<(), CommandError> {
+        let block = one_block(lun)?;
         for piece in pieces(middle, unmapping.most) {
             let range = lun.shape().range(piece);
             match unmapping.by {
                 UnmapBy::Unmap => lun.initiator().send(&Unmap { ranges: vec![range], anchor: false })?,
                 UnmapBy::WriteSame => {
                     let command = WriteSame16 { range, pattern: Pattern::OneBlock, unmap: true };
-                    lun.initiator().write_blocks(&command, lun.block_size(), &one_block(lun))?
+                    lun.initiator().write_blocks(&command, lun.block_size(), block.as_ref())?
                 }
             };
         }
@@ -140,14 +141,17 @@ impl Zeroing {
     }
 
     fn write_same(&self, lun: &ScsiLun, span: Span) -> Result<(), CommandError> {
+        let block = one_block(lun)?;
         for piece in pieces(span, lun.shape().write_same) {
             let command = WriteSame16 { range: lun.shape().range(piece), pattern: Pattern::OneBlock, unmap: false };
-            lun.initiator().write_blocks(&command, lun.block_size(), &one_block(lun))?;
+            lun.initiator().write_blocks(&command, lun.block_size(), block.as_ref())?;
         }
         Ok(())
     }
 }
 
-fn one_block(lun: &ScsiLun) -> Vec<u8> {
-    vec![0; lun.shape().block.as_len()]
+/// One block of zeroes, within a page: LIO takes no WRITE SAME whose block lies on two.
+fn one_block(lun: &ScsiLun) -> Result<AlignedBuf, CommandError> {
+    let (device, command) = (lun.transport().name().to_owned(), "WRITE SAME(16)");
+    AlignedBuf::one(lun.shape().block.as_len()).map_err(|error| CommandError::NotSent { device, command, error })
 }

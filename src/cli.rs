@@ -66,6 +66,9 @@ pub struct CopyArgs {
     pub source: PathBuf,
     /// The block device or file to overwrite
     pub target: PathBuf,
+    /// How bytes move
+    #[arg(long, value_enum, default_value_t = Vehicle::Auto)]
+    pub vehicle: Vehicle,
     /// Go on from the checkpoint on the target
     #[arg(long)]
     pub resume: bool,
@@ -119,6 +122,19 @@ pub struct CopyArgs {
     pub checkpoint_interval_ms: u64,
 }
 
+/// How bytes move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Vehicle {
+    /// The array copies where both LUNs can and a trial shows that it does, else io_uring
+    Auto,
+    /// Direct I/O through io_uring
+    Uring,
+    /// SCSI READ and WRITE through SG_IO; only between SCSI LUNs
+    Sg,
+    /// The array copies (SCSI EXTENDED COPY); what it does not copy goes through io_uring
+    Xcopy,
+}
+
 /// What becomes of zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Zeroes {
@@ -148,9 +164,37 @@ pub struct VerifyArgs {
     pub source: PathBuf,
     /// The other; it may be larger
     pub target: PathBuf,
+    /// How it is compared
+    #[arg(long, value_enum, default_value_t = Method::Read)]
+    pub method: Method,
+    /// How bytes are read
+    #[arg(long, value_enum, default_value_t = Reading::Auto)]
+    pub vehicle: Reading,
     /// Read no faster than this from each side, such as 200MiB/s
     #[arg(long, value_name = "RATE")]
     pub limit: Option<BytesPerSecond>,
+}
+
+/// How a verify compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Both sides are read and compared here
+    Read,
+    /// The source is read, and the target's device compares (SCSI VERIFY(16) with BYTCHK), once it has proven that it does
+    Verify16,
+    /// By the device where it proves that it compares, else by reading
+    Auto,
+}
+
+/// How a verify reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reading {
+    /// As the method needs it: SCSI commands for the device's compare, else io_uring
+    Auto,
+    /// Direct I/O through io_uring
+    Uring,
+    /// SCSI commands through SG_IO; only between SCSI LUNs
+    Sg,
 }
 
 /// `lunferry checkpoint`.

@@ -14,15 +14,17 @@ use lunferry_engine::copy::plan::Options;
 use lunferry_engine::copy::prepare::{Prepared, prepare};
 use lunferry_engine::copy::run::{Copied, copy};
 use lunferry_engine::copy::session::End;
+use lunferry_engine::copy::vehicle::choice::Wanted;
 use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lock::node::ThisNode;
 use lunferry_engine::lock::pair::Wishes;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Overrides;
 use lunferry_engine::units::{Bytes, Span};
+use lunferry_engine::verify::method::Method;
 use lunferry_engine::verify::run::{Verified, compare, verify_copied};
 
-use crate::cli::{Cli, CopyArgs, SourceFencing, Zeroes};
+use crate::cli::{Cli, CopyArgs, SourceFencing, Vehicle, Zeroes};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
@@ -110,7 +112,7 @@ fn already_complete(
     let verified = if args.verify {
         let _display = Display::start(Phase::Verifying, progress, Bytes::ZERO, whole.len(), cli.quiet);
         let sizing = prepared.plan.sizing;
-        Some(compare(&prepared.source, &prepared.target, &[whole], sizing, controls, progress)?)
+        Some(compare(prepared.luns(), Method::Read, &[whole], sizing, controls, progress)?)
     } else {
         None
     };
@@ -138,6 +140,12 @@ fn already_complete(
 
 fn options(args: &CopyArgs) -> Options {
     Options {
+        vehicle: match args.vehicle {
+            Vehicle::Auto => Wanted::Auto,
+            Vehicle::Uring => Wanted::Uring,
+            Vehicle::Sg => Wanted::Sg,
+            Vehicle::Xcopy => Wanted::Xcopy,
+        },
         resume: args.resume,
         take_over: args.take_over,
         fenced_are_down: args.fenced_hosts_are_down,

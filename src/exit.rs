@@ -143,6 +143,7 @@ impl From<CopyError> for Failure {
             error if error.is_fenced() => (Exit::Locked, "fenced"),
             CopyError::State { .. } => (Exit::Refused, "state"),
             CopyError::SourceChanged(_) => (Exit::Failed, "source_changed"),
+            CopyError::ArrayLied { .. } => (Exit::Failed, "array_lied"),
             CopyError::SourceDead { .. } => (Exit::Failed, "source_dead"),
             CopyError::Store(StoreError::Lock(error)) => (Exit::Failed, error.code()),
             CopyError::Store(_) => (Exit::Failed, "metadata"),
@@ -151,7 +152,7 @@ impl From<CopyError> for Failure {
             CopyError::Ended { .. } => (Exit::Failed, "ended"),
             CopyError::Flush(_) => (Exit::Failed, "flush"),
             CopyError::TooManyUnreadable(_) => (Exit::Failed, "too_many_unreadable"),
-            CopyError::Ring { .. } | CopyError::Thread(_) => (Exit::Failed, "workers"),
+            CopyError::Ring { .. } | CopyError::Memory { .. } | CopyError::Thread(_) => (Exit::Failed, "workers"),
         };
         Self::new(exit, code, error.to_string())
     }

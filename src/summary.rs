@@ -9,9 +9,11 @@ use lunferry_engine::copy::prepare::Prepared;
 use lunferry_engine::copy::run::Copied;
 use lunferry_engine::copy::session::{End, Start};
 use lunferry_engine::copy::unreadable::Unreadable;
+use lunferry_engine::copy::vehicle::choice::{VehicleName, Wanted};
 use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lock::pair::LockReport;
 use lunferry_engine::lun::facts::Signature;
+use lunferry_engine::lun::sg::durable::DurableBy;
 use lunferry_engine::units::{Bytes, BytesPerSecond};
 use lunferry_engine::verify::run::Verified;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -33,7 +35,8 @@ pub struct Summary {
     target: String,
     target_identity: String,
     migration: Option<String>,
-    vehicle: &'static str,
+    vehicle: VehicleName,
+    vehicle_detail: VehicleDetail,
     lock: Lock,
     bytes_total: Bytes,
     resumed_from_bytes: Option<Bytes>,
@@ -93,6 +96,18 @@ impl Lock {
 }
 
 #[derive(Debug, Serialize)]
+struct VehicleDetail {
+    wanted: Wanted,
+    why: String,
+    /// Of what was copied, what the array moved itself.
+    bytes_by_array: Bytes,
+    /// Why the array did not go on.
+    array_gave_up: Option<String>,
+    /// Nothing where no checkpoint was written.
+    checkpoints_by: Option<DurableBy>,
+}
+
+#[derive(Debug, Serialize)]
 struct Zeroed {
     mode: ZeroMode,
     /// Whether a punch that turned out not to work was replaced by writing.
@@ -130,7 +145,14 @@ impl Summary {
             target: prepared.target.info.path.display().to_string(),
             target_identity: prepared.target.info.identity.to_string(),
             migration: record.map(|record| record.migration.to_string()),
-            vehicle: "uring",
+            vehicle: ran(prepared, copied),
+            vehicle_detail: VehicleDetail {
+                wanted: prepared.vehicle.wanted,
+                why: prepared.vehicle.why.clone(),
+                bytes_by_array: copied.by_array,
+                array_gave_up: copied.array_gave_up.clone(),
+                checkpoints_by: copied.checkpoints_by,
+            },
             lock: Lock::of(prepared),
             bytes_total: total,
             resumed_from_bytes: resumed.map(|_| plan.bulk.start),
@@ -225,7 +247,8 @@ impl Summary {
             None => "none: the target is too small for them",
         };
         output::line(format_args!("  checkpoints  {} ({layout})", self.checkpoints));
-        output::line(format_args!("  ran          vehicle {}", self.vehicle));
+        output::line(format_args!("  ran          vehicle {} ({})", self.vehicle, self.vehicle_detail.why));
+        self.show_array();
         self.show_lock();
         output::line(format_args!(
             "  memory       {} of buffers ({} x {} x {}), {} at the peak",
@@ -261,6 +284,16 @@ impl Summary {
         }
     }
 
+    fn show_array(&self) {
+        let VehicleDetail { bytes_by_array, array_gave_up, .. } = &self.vehicle_detail;
+        if *bytes_by_array > Bytes::ZERO {
+            output::line(format_args!("  by the array {bytes_by_array} of the data"));
+        }
+        if let Some(why) = array_gave_up {
+            output::line(format_args!("  fell back    from xcopy to uring: {why}"));
+        }
+    }
+
     fn zeroes_in_words(&self) -> String {
         let known = match self.zeroes.known_zero {
             Some(KnownZero::Operator) => "; known by --target-is-zero",
@@ -283,9 +316,22 @@ impl Summary {
     }
 }
 
+/// The vehicle that moved bytes: an array that gave up before its first was none.
+fn ran(prepared: &Prepared, copied: &Copied) -> VehicleName {
+    match prepared.vehicle.name {
+        VehicleName::Xcopy if copied.array_gave_up.is_some() && copied.by_array == Bytes::ZERO => VehicleName::Uring,
+        name => name,
+    }
+}
+
 /// Shows what a verify found.
 pub fn show_verify(verify: &Verified) {
-    let how = format!("{} by digest, {} by reading both sides", verify.by_digest_bytes, verify.by_reading_bytes);
+    let Verified { by_digest_bytes, by_reading_bytes, by_device_bytes, .. } = verify;
+    let how = if *by_device_bytes > Bytes::ZERO {
+        format!("{by_device_bytes} by the target's VERIFY(16)")
+    } else {
+        format!("{by_digest_bytes} by digest, {by_reading_bytes} by reading both sides")
+    };
     if verify.interrupted {
         output::line(format_args!("  verify       interrupted ({how})"));
     } else if verify.is_equal() {

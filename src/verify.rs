@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use lunferry_engine::checkpoint::slots::{Choice, choose};
+use lunferry_engine::checkpoint::slots::{Choice, choose as choose_slot};
 use lunferry_engine::copy::board::{Controls, Progress};
 use lunferry_engine::copy::plan;
 use lunferry_engine::copy::prepare::{Refused, slot_views};
+use lunferry_engine::copy::vehicle::Luns;
+use lunferry_engine::copy::vehicle::choice::Wanted;
 use lunferry_engine::lun::facts::Role;
 use lunferry_engine::lun::open::OpenLun;
 use lunferry_engine::lun::probe::probe;
 use lunferry_engine::lun::safety::Refusal;
 use lunferry_engine::lun::{sizing, topology};
 use lunferry_engine::units::{Bytes, Span};
+use lunferry_engine::verify::method::{WantedMethod, choose};
 use lunferry_engine::verify::run::{Verified, compare};
 use serde_json::json;
 
-use crate::cli::{Cli, VerifyArgs};
+use crate::cli::{Cli, Method, Reading, VerifyArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
@@ -40,6 +43,8 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let source = OpenLun::open(&args.source, Role::Source)?;
     let target = OpenLun::open(&args.target, Role::Source)?;
     check_sizes(&source, &target)?;
+    let chosen = choose(&source, &target, method(args), vehicle(args));
+    let chosen = chosen.map_err(|refusal| vec![Refused::Vehicle(refusal)])?;
     warn_of_unfinished_copy(&source, &target);
     let (controls, progress) = (Arc::new(Controls::default()), Arc::new(Progress::default()));
     controls.set_rate(args.limit);
@@ -49,7 +54,8 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let started = Instant::now();
     let verified = {
         let _display = Display::start(Phase::Verifying, &progress, Bytes::ZERO, whole.len(), cli.quiet);
-        compare(&source, &target, &[whole], sizing, &controls, &progress)?
+        let luns = Luns { source: &source, target: &target, vehicle: &chosen.vehicle };
+        compare(luns, chosen.method, &[whole], sizing, &controls, &progress)?
     };
     let seconds = started.elapsed().as_secs_f64();
     let (result, exit) = outcome(&verified);
@@ -59,16 +65,36 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
             "exit_code": exit as u8,
             "source": source.info.path,
             "target": target.info.path,
+            "vehicle": chosen.vehicle.name,
+            "method": chosen.method,
+            "method_why": chosen.why,
             "bytes_total": whole.len(),
             "seconds": seconds,
             "verify": verified,
         }));
     } else if !cli.quiet {
         output::line(format_args!("{} and {}: {result}", source.info.path.display(), target.info.path.display()));
-        output::line(format_args!("  compared     {} in {seconds:.2} s", verified.by_reading_bytes));
+        let compared = verified.by_reading_bytes + verified.by_device_bytes;
+        output::line(format_args!("  compared     {compared} in {seconds:.2} s, vehicle {}", chosen.vehicle.name));
         show_verify(&verified);
     }
     Ok(exit)
+}
+
+fn method(args: &VerifyArgs) -> WantedMethod {
+    match args.method {
+        Method::Read => WantedMethod::Read,
+        Method::Verify16 => WantedMethod::Verify16,
+        Method::Auto => WantedMethod::Auto,
+    }
+}
+
+fn vehicle(args: &VerifyArgs) -> Wanted {
+    match args.vehicle {
+        Reading::Auto => Wanted::Auto,
+        Reading::Uring => Wanted::Uring,
+        Reading::Sg => Wanted::Sg,
+    }
 }
 
 fn outcome(verified: &Verified) -> (&'static str, Exit) {
@@ -110,7 +136,7 @@ fn check_sizes(source: &OpenLun, target: &OpenLun) -> Result<(), Failure> {
 fn warn_of_unfinished_copy(source: &OpenLun, target: &OpenLun) {
     let expected = plan::expected(&source.info, &target.info);
     if let Ok([a, b]) = slot_views(target, Some(&expected))
-        && let Choice::Use { record, .. } = choose(a, b)
+        && let Choice::Use { record, .. } = choose_slot(a, b)
         && record.watermark < record.layout.source_len()
     {
         tracing::warn!(

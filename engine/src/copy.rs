@@ -5,12 +5,14 @@
 //!   board     what the workers share: the queue behind its lock, wake-ups, the first failure, the operator's wishes
 //!   transfer  whole transfers out of short, interrupted and failing ones
 //!   lane      one buffer that carries extent after extent
+//!   offload   the array, where it copies in place of the lanes
 //!   ledger    the checkpoints and when they are due
 //!   plan      pure: facts, slots and options in; what the copy will do, or why it may not, out
 //!   session   the order of it all
 //!   prepare   opens and checks a pair; nothing is written
-//!   workers   threads, each with a ring of its own
-//!   run       the session on real rings
+//!   vehicle/  how the bytes move: io_uring, SCSI commands, or the array itself; which one, and why
+//!   workers   threads, each with a ring or a runtime of its own
+//!   run       the session on real LUNs
 //! ```
 
 pub mod board;
@@ -18,6 +20,7 @@ pub mod error;
 pub mod lane;
 pub mod latency;
 pub mod ledger;
+pub mod offload;
 pub mod plan;
 pub mod prepare;
 pub mod queue;
@@ -27,5 +30,6 @@ pub mod session;
 pub mod throttle;
 pub mod transfer;
 pub mod unreadable;
+pub mod vehicle;
 pub mod workers;
 pub mod zeroes;

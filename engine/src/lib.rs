@@ -8,7 +8,7 @@
 //!   copy/        one copy from define to done: queue (pure), throttle (pure), zeroes (pure), lanes, session
 //!   checkpoint/  the metadata area on the target: record (pure), layout (pure), slots (pure), store
 //!   lock/        the reservation that other hosts meet: who may copy (pure), claims, fences, its emulation for files
-//!   lun/         opening, probing, who uses a LUN, the safety verdict (pure), the io_uring vehicle
+//!   lun/         opening, probing, who uses a LUN, the safety verdict (pure), the vehicles' I/O: io_uring, SCSI commands
 //!   verify       compares two LUNs, or one LUN with the digests of a copy
 //! ```
 

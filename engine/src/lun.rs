@@ -9,18 +9,22 @@
 //! - `write_durable` covers its own bytes and nothing else (FUA).
 //! - `punch` makes the range read as zeroes, for certain, or fails; it never leaves something else there and says yes.
 
+pub mod device_error;
 pub mod error;
 pub mod facts;
 pub mod identity;
+pub mod lba_map;
 pub mod open;
 pub mod probe;
 pub mod safety;
+pub mod sg;
 pub mod signature;
 pub mod sizing;
 pub(crate) mod sysfs;
 pub mod topology;
 pub mod uring;
 pub mod usage;
+pub mod xcopy;
 
 use std::future::Future;
 use std::io;

@@ -19,6 +19,7 @@ fn unknown_flags_and_impossible_values_are_wrong_use() {
         (&["--checkpoint-interval-ms", "9"], "10..="),
         (&["--depth", "many"], "many"),
         (&["--zeroes", "perhaps"], "punch"),
+        (&["--vehicle", "lorry"], "xcopy"),
         (&["a third"], "a third"),
     ];
     for (flags, word) in cases {

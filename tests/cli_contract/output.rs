@@ -50,9 +50,18 @@ fn text_goes_to_stdout_and_progress_to_stderr() {
     let (source, target) = (files.stamped("source", SIZE, 1), files.stamped("target", SIZE, 2));
     let run = lunferry(&["copy", text(&source), text(&target), "--verify"]);
     assert_eq!(run.code, Some(0), "{run:?}");
-    for word in
-        [": complete", "copied", "zeroes", "reads", "p99.9", "checkpoints", "vehicle uring", "flock", "memory", "equal"]
-    {
+    for word in [
+        ": complete",
+        "copied",
+        "zeroes",
+        "reads",
+        "p99.9",
+        "checkpoints",
+        "vehicle uring (the source ",
+        "flock",
+        "memory",
+        "equal",
+    ] {
         assert!(run.stdout.contains(word), "no `{word}`: {run:?}");
     }
     assert!(run.stderr.contains("copied 8.0 MiB of 8.0 MiB (100 %)"), "{run:?}");
@@ -125,6 +134,12 @@ fn the_shape_of_a_copys_summary() {
     .target_identity: string
     .unreadable[]: empty
     .vehicle: string
+    .vehicle_detail.array_gave_up: null
+    .vehicle_detail.bytes_by_array: number
+    .vehicle_detail.checkpoints_by: string
+    .vehicle_detail.wanted: string
+    .vehicle_detail.why: string
+    .verify.by_device_bytes: number
     .verify.by_digest_bytes: number
     .verify.by_reading_bytes: number
     .verify.differences[]: empty

@@ -264,3 +264,32 @@ fn a_program_that_writes_to_a_lun_is_named() {
     writer.stdin.take().unwrap().flush().unwrap();
     writer.wait().unwrap();
 }
+
+#[test]
+fn scsi_vehicles_need_scsi_luns() {
+    needs_loop_devices!();
+    let _alone = alone();
+    let files = Files::new();
+    let (source, target) = (files.stamped("source", SIZE, 1), files.stamped("target", SIZE, 2));
+    let behind = [files.stamped("behind-source", SIZE, 1), files.stamped("behind-target", SIZE, 2)];
+    let (from, to) = (over(&behind[0]), over(&behind[1]));
+    for vehicle in ["sg", "xcopy"] {
+        let option = format!("--vehicle {vehicle}");
+        for (from, to, why) in
+            [(source.as_path(), target.as_path(), "it is a file"), (from.path(), to.path(), "it is a loop device")]
+        {
+            let words = [&option, text(from), why, "leave the option out, or give `uring`"];
+            let want = Refused { exit: 3, code: "vehicle_not_possible", words: &words };
+            refused(&[&source, &target], &[text(from), text(to), "--vehicle", vehicle], &want);
+        }
+    }
+    let told = json(3, &["verify", text(&source), text(&target), "--vehicle", "sg"]);
+    assert_eq!(told["errors"][0]["code"], "vehicle_not_possible", "{told}");
+    for vehicle in ["auto", "uring", "sg"] {
+        let args = ["verify", text(&source), text(&target), "--method", "verify16", "--vehicle", vehicle];
+        let told = json(3, &args);
+        assert_eq!(told["errors"][0]["code"], "method_not_possible", "{told}");
+    }
+    let told = json(0, &["copy", text(from.path()), text(to.path()), "--vehicle", "uring"]);
+    assert_eq!((&told["vehicle"], &told["vehicle_detail"]["why"]), (&"uring".into(), &"asked for".into()), "{told}");
+}

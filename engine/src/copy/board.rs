@@ -120,6 +120,11 @@ impl Board {
         self.returned.notify_waiters();
     }
 
+    /// What is not done: from the watermark to the span's end.
+    pub fn rest(&self) -> Span {
+        self.queue().rest()
+    }
+
     /// Whether all of the span is done.
     pub fn is_complete(&self) -> bool {
         self.queue().is_complete()

@@ -87,6 +87,17 @@ pub enum CopyError {
          it, then copy again from the beginning (`lunferry checkpoint erase` gives this copy up)"
     )]
     SourceChanged(String),
+    /// An array that failed its trial may have written anywhere on a target that was copied in part before.
+    #[error(
+        "the array said that it had copied {span}, and the target does not hold that: it may have written anywhere, also below the \
+         watermark of {watermark}; erase the checkpoint with `lunferry checkpoint erase`, and copy again with --vehicle uring"
+    )]
+    ArrayLied {
+        /// The trial.
+        span: Span,
+        /// What was copied before.
+        watermark: Bytes,
+    },
     /// The source answers nothing any more, not even where it could be read before.
     #[error(
         "reading {span} ({lba}) of the source failed: {source}, and so did a block that could be read before: the source or the path \
@@ -138,6 +149,16 @@ pub enum CopyError {
         /// The kernel's word.
         source: io::Error,
     },
+    /// There was no memory for a worker's buffers, or no thread for its requests.
+    #[error("setting up {depth} buffers of {extent} failed: {source}; lower --depth or --extent")]
+    Memory {
+        /// Buffers asked for.
+        depth: usize,
+        /// Their size.
+        extent: Bytes,
+        /// The kernel's word.
+        source: io::Error,
+    },
     /// A worker thread could not be started.
     #[error("starting a worker thread failed: {0}; lower --workers")]
     Thread(#[source] io::Error),
@@ -158,10 +179,12 @@ impl CopyError {
             | Self::Ended { .. }
             | Self::TooManyUnreadable(_)
             | Self::SourceChanged(_)
+            | Self::ArrayLied { .. }
             | Self::SourceDead { .. }
             | Self::State { .. }
             | Self::Store(StoreError::Latched | StoreError::Layout(_) | StoreError::LookFailed(_))
             | Self::Ring { .. }
+            | Self::Memory { .. }
             | Self::Thread(_) => false,
         }
     }

@@ -4,6 +4,8 @@
 //! different extents overlap; within a lane they follow each other. A lane never gives its buffer out of its hands while a
 //! request on it is in flight, and never stops waiting for one.
 
+mod by_array;
+
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 use crate::copy::board::{Board, Progress};
 use crate::copy::error::{CopyError, Side};
 use crate::copy::latency::Latencies;
+use crate::copy::offload::Offload;
 use crate::copy::queue::Take;
 use crate::copy::retry::{Category, categorise, next_try};
 use crate::copy::transfer::{Transfers, WithBuf};
@@ -40,6 +43,8 @@ pub struct CopyState {
     pub digests: Option<Digests>,
     /// The digest of an extent of zeroes.
     pub zero_extents: ZeroExtents,
+    /// The array, where it may copy.
+    pub offload: Option<Offload>,
     /// What could not be read.
     pub unreadable: Mutex<UnreadableList>,
     /// A place that could be read lately.
@@ -161,6 +166,17 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
         if !self.board.pace(span.len()).await {
             return (Ok(Landed::Stopped), buf);
         }
+        if let Some(offload) = &self.state.offload {
+            match self.by_array(offload, span).await {
+                Ok(Some(landed)) => return (Ok(landed), buf),
+                Ok(None) => {}
+                Err(error) => return (Err(error), buf),
+            }
+        }
+        self.by_hand(buf, span).await
+    }
+
+    async fn by_hand(&self, buf: S::Buf, span: Span) -> WithBuf<Landed, S::Buf> {
         let (bad, mut buf) = self.read_extent(buf, span).await;
         let bad = match bad {
             Ok(bad) => bad,

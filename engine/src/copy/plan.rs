@@ -15,6 +15,7 @@ use crate::checkpoint::state::State;
 use crate::copy::ledger::Pace;
 use crate::copy::queue::QueueSizes;
 use crate::copy::session::Start;
+use crate::copy::vehicle::choice::Wanted;
 use crate::copy::zeroes::ZeroMode;
 use crate::lun::facts::LunInfo;
 use crate::lun::sizing::{self, Sizing};
@@ -38,6 +39,8 @@ const COUNT_LIMIT: u64 = 1 << 62;
 /// What the operator asks for.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// How bytes are to move.
+    pub vehicle: Wanted,
     /// Go on from the checkpoint on the target.
     pub resume: bool,
     /// Fence whoever holds the LUNs, and go on from the checkpoint where there is one.
@@ -65,6 +68,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            vehicle: Wanted::Auto,
             resume: false,
             take_over: false,
             fenced_are_down: false,

@@ -16,9 +16,12 @@ use uuid::Uuid;
 
 use crate::checkpoint::layout::{AreaSpec, SlotId};
 use crate::checkpoint::record::{Owner, Record};
-use crate::checkpoint::slots::{Choice, SlotView, choose, inspect};
+use crate::checkpoint::slots::{Choice, Expected, SlotView, choose, inspect};
 use crate::checkpoint::store::{StoreError, read_slots};
 use crate::copy::plan::{self, Found, Options, Plan, PlanRefusal};
+use crate::copy::vehicle::Luns;
+use crate::copy::vehicle::choice::{VehicleName, VehicleRefusal};
+use crate::copy::vehicle::open::Chosen;
 use crate::lock::error::LockError;
 use crate::lock::pair::{Candidate, PairLock, Wishes};
 use crate::lun::error::LunError;
@@ -36,6 +39,8 @@ pub enum Refused {
     Plan(PlanRefusal),
     /// A safety check forbids it.
     Safety(Refusal),
+    /// The vehicle that was asked for can't do it.
+    Vehicle(VehicleRefusal),
 }
 
 impl Refused {
@@ -44,13 +49,14 @@ impl Refused {
         match self {
             Self::Plan(refusal) => refusal.code(),
             Self::Safety(refusal) => refusal.code(),
+            Self::Vehicle(refusal) => refusal.code(),
         }
     }
 
     /// The flag that lifts it, where one does.
     pub fn lifted_by(&self) -> Option<String> {
         match self {
-            Self::Plan(_) => None,
+            Self::Plan(_) | Self::Vehicle(_) => None,
             Self::Safety(refusal) => refusal.lifted_by(),
         }
     }
@@ -61,6 +67,7 @@ impl fmt::Display for Refused {
         match self {
             Self::Plan(refusal) => refusal.fmt(f),
             Self::Safety(refusal) => refusal.fmt(f),
+            Self::Vehicle(refusal) => refusal.fmt(f),
         }
     }
 }
@@ -93,10 +100,19 @@ pub struct Prepared {
     pub source: OpenLun,
     /// Where it goes.
     pub target: OpenLun,
+    /// How bytes move.
+    pub vehicle: Chosen,
     /// What will be done.
     pub plan: Plan,
     /// What the target bore before, for the record of what was overridden.
     pub overridden: Vec<Signature>,
+}
+
+impl Prepared {
+    /// The pair, with its vehicle.
+    pub fn luns(&self) -> Luns<'_> {
+        Luns { source: &self.source, target: &self.target, vehicle: &self.vehicle }
+    }
 }
 
 /// Checks, opens and locks a pair.
@@ -116,7 +132,7 @@ pub fn prepare(
         // Neither slots nor signatures would add anything, and the locks would meet each other.
         return Err(PrepareError::Refused(judge(&from, &to, &[], same.as_deref(), overrides)?));
     }
-    let (source, target) = open_both(source, target, &from, &to, overrides)?;
+    let (source, mut target) = open_both(source, target, &from, &to, overrides)?;
     if let Some(how) = topology::same_storage(&source.info, &target.info)? {
         return Err(PrepareError::Refused(judge(&source.info, &target.info, &[], Some(&how), overrides)?));
     }
@@ -131,9 +147,20 @@ pub fn prepare(
         // Before anything can fail: a refusal would give it back too.
         lock.outlive(true);
     }
+    // Not before the lock: a reservation that is still to be fenced would refuse some of the questions.
+    let vehicle = Chosen::of(&source, &target, options.vehicle)
+        .map_err(|refusal| PrepareError::Refused(vec![Refused::Vehicle(refusal)]))?;
+    if let (VehicleName::Sg, Some(device)) = (vehicle.name, &vehicle.target) {
+        target.info.can_punch |= device.can_zero();
+        let has_slots = plan::layout(&source.info, &target.info).is_some();
+        let raw = if has_slots { Vec::from(read_raw(&target)?) } else { Vec::new() };
+        raw.into_iter().for_each(|(at, read)| device.durable().expect(at, read));
+    }
+    let options = &vehicle.suited(options);
+    let pair = Pair { source: &source, target: &target, options, overrides, owner };
     let (plan, overridden) = pair.check(lock.has_fenced())?;
     lock.outlive(plan.others_fenced);
-    Ok(Prepared { lock, source, target, plan, overridden })
+    Ok(Prepared { lock, source, target, vehicle, plan, overridden })
 }
 
 /// Who holds a LUN is told with what its checkpoint says of that copy: reading is open to everyone.
@@ -295,22 +322,21 @@ fn look_at_slots(source: &LunInfo, target: &OpenLun) -> Result<Slots, PrepareErr
 ///
 /// # Errors
 /// Where a slot can't be read, or the LUN is too small for any.
-pub fn slot_views(
-    lun: &OpenLun,
-    expected: Option<&crate::checkpoint::slots::Expected>,
-) -> Result<[SlotView; 2], PrepareError> {
+pub fn slot_views(lun: &OpenLun, expected: Option<&Expected>) -> Result<[SlotView; 2], PrepareError> {
+    let [a, b] = read_raw(lun)?;
+    Ok([inspect(&a.1, SlotId::A, a.0, expected), inspect(&b.1, SlotId::B, b.0, expected)])
+}
+
+/// Where each slot lies, and what it holds.
+fn read_raw(lun: &OpenLun) -> Result<[(Bytes, Vec<u8>); 2], PrepareError> {
     let capacity = lun.info.capacity;
-    let raw = run_on_ring(8, async {
+    let [a, b] = run_on_ring(8, async {
         let io = UringLun::new(lun.file(), false, capacity).map_err(PrepareError::Ring)?;
         Ok::<_, PrepareError>(read_slots(&io, AreaSpec::V1, capacity, lun.info.logical_block).await?)
     })
     .map_err(PrepareError::Ring)??;
-    let mut views = Vec::new();
-    for (raw, slot) in raw.iter().zip(SlotId::BOTH) {
-        let at: Bytes = AreaSpec::V1.slot(capacity, slot).map_err(StoreError::Layout)?.start;
-        views.push(inspect(raw, slot, at, expected));
-    }
-    Ok(<[SlotView; 2]>::try_from(views).expect("two slots"))
+    let at = |slot| AreaSpec::V1.slot(capacity, slot).map(|span| span.start).map_err(StoreError::Layout);
+    Ok([(at(SlotId::A)?, a), (at(SlotId::B)?, b)])
 }
 
 /// Seconds since 1970.

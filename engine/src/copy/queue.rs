@@ -94,6 +94,11 @@ impl ExtentQueue {
         self.lo
     }
 
+    /// What lies above the watermark.
+    pub fn rest(&self) -> Span {
+        Span::new(self.lo, self.end)
+    }
+
     /// Whether all of the span is done.
     pub fn is_complete(&self) -> bool {
         self.lo == self.end

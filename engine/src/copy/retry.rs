@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::lun::device_error::errno_of;
+
 /// How often a request that the kernel merely interrupted or had no resources for is sent again: some three seconds.
 const TRANSIENT_ATTEMPTS: u32 = 40;
 
@@ -36,7 +38,7 @@ pub enum Category {
 
 /// Sorts an error. Block layer errors come as errno (`blk_errors` in block/blk-core.c).
 pub fn categorise(error: &io::Error) -> Category {
-    match error.raw_os_error() {
+    match errno_of(error) {
         Some(libc::EINTR | libc::EAGAIN | libc::ENOMEM | libc::EBUSY) => Category::Transient,
         Some(libc::EIO | libc::ENODATA | libc::EREMOTEIO | libc::EILSEQ | libc::ETIMEDOUT) => Category::Medium,
         Some(libc::ENOSPC | libc::EDQUOT) => Category::NoSpace,

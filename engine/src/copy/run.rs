@@ -1,6 +1,6 @@
-//! Runs a prepared copy on real rings, one thread for each worker.
+//! Runs a prepared copy on its vehicle, one thread for each worker.
 //!
-//! Acts: rings, and a last look at both LUNs. What the workers do stands in `session` and `lane`.
+//! Acts: workers, and a last look at both LUNs. What the workers do stands in `session` and `lane`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,17 +8,21 @@ use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::CopyError;
 use crate::copy::lane::{CopyState, Digests, LastGood, SharedZeroMode};
 use crate::copy::latency::Latencies;
+use crate::copy::offload::Offload;
 use crate::copy::prepare::{Prepared, unix_now};
 use crate::copy::queue::ExtentQueue;
 use crate::copy::session::{CheckpointPlan, End, Session, run_lanes};
 use crate::copy::unreadable::{Unreadable, UnreadableList};
-use crate::copy::workers::{on_workers, view};
+use crate::copy::vehicle::choice::VehicleName;
+use crate::copy::vehicle::{Pair, Vehicle};
+use crate::copy::workers::on_workers;
 use crate::copy::zeroes::ZeroMode;
 use crate::digest::{DigestTable, ZeroExtents};
 use crate::lock::Guard;
 use crate::lun::open::OpenLun;
 use crate::lun::probe;
-use crate::lun::uring::UringLun;
+use crate::lun::sg::durable::DurableBy;
+use crate::units::Bytes;
 
 /// A copy that ran to its end, or was interrupted.
 pub struct Copied {
@@ -34,6 +38,12 @@ pub struct Copied {
     pub unreadable_list: UnreadableList,
     /// The digests of what was copied in this run, where they were asked for.
     pub digests: Option<Digests>,
+    /// Bytes that the array copied itself.
+    pub by_array: Bytes,
+    /// Why the array was not used any more.
+    pub array_gave_up: Option<String>,
+    /// How the last checkpoint was made durable; nothing where there was none.
+    pub checkpoints_by: Option<DurableBy>,
 }
 
 /// Copies.
@@ -41,6 +51,18 @@ pub struct Copied {
 /// # Errors
 /// Why it stopped; what was checkpointed before stays true.
 pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progress>) -> Result<Copied, CopyError> {
+    match prepared.luns().pair() {
+        Pair::Uring(pair) => copy_by(&pair, prepared, controls, progress),
+        Pair::Sg(pair) => copy_by(&pair, prepared, controls, progress),
+    }
+}
+
+fn copy_by<V: Vehicle>(
+    vehicle: &V,
+    prepared: &Prepared,
+    controls: &Arc<Controls>,
+    progress: &Arc<Progress>,
+) -> Result<Copied, CopyError> {
     let plan = &prepared.plan;
     let extent = plan.sizing.extent;
     let table = || Digests { span: plan.bulk, table: Mutex::new(DigestTable::new(plan.bulk, extent)) };
@@ -52,6 +74,7 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
         zero_mode: SharedZeroMode::new(plan.zeroes),
         digests: plan.verify.then(table),
         zero_extents: ZeroExtents::new(extent),
+        offload: prepared.vehicle.array.as_ref().map(|array| Offload::new(Arc::clone(array))),
         unreadable: Mutex::new(UnreadableList::default()),
         last_good: LastGood::default(),
         source_len: prepared.source.info.capacity,
@@ -65,8 +88,9 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
         pace: plan.pace,
         unix_now,
     });
-    let ran = on_workers(plan.sizing, 1, &board, async |worker, bufs, latencies| {
-        let (source, target) = open_on_ring(prepared)?;
+    let ran = on_workers(vehicle, plan.sizing, 1, &board, async |worker, bufs, latencies| {
+        let failed = |error| vehicle.set_up_error(plan.sizing, error);
+        let (source, target) = (vehicle.source().map_err(failed)?, vehicle.target().map_err(failed)?);
         if worker > 0 {
             run_lanes(&source, &target, &state, &board, latencies, bufs).await;
             return Ok(None);
@@ -87,6 +111,7 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
     });
     drop_cached_pages(&prepared.target);
     let (end, latencies) = ran?;
+    let by_array = state.offload.as_ref().map_or(Bytes::ZERO, Offload::moved);
     let unreadable_list = state.unreadable.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Copied {
         end: end.expect("worker 0 tells the end"),
@@ -94,7 +119,11 @@ pub fn copy(prepared: &Prepared, controls: &Arc<Controls>, progress: &Arc<Progre
         zeroes: state.zero_mode.get(),
         unreadable: unreadable_list.listed(prepared.source.info.logical_block),
         unreadable_list,
-        digests: state.digests,
+        // What the array copied was not read: without it digests prove nothing.
+        digests: state.digests.filter(|_| by_array == Bytes::ZERO),
+        by_array,
+        array_gave_up: state.offload.as_ref().and_then(Offload::gave_up).map(str::to_owned),
+        checkpoints_by: checkpoints_by(prepared),
     })
 }
 
@@ -128,7 +157,10 @@ fn drop_cached_pages(target: &OpenLun) {
     }
 }
 
-fn open_on_ring(prepared: &Prepared) -> Result<(UringLun, UringLun), CopyError> {
-    let sizing = prepared.plan.sizing;
-    Ok((view(&prepared.source, sizing)?, view(&prepared.target, sizing)?))
+fn checkpoints_by(prepared: &Prepared) -> Option<DurableBy> {
+    let vehicle = &prepared.vehicle;
+    match vehicle.name {
+        VehicleName::Sg => vehicle.target.as_ref().and_then(|target| target.durable().by()),
+        VehicleName::Uring | VehicleName::Xcopy => prepared.plan.checkpoints.as_ref().map(|_| DurableBy::Dsync),
+    }
 }

@@ -37,6 +37,7 @@ use crate::copy::retry::{Category, categorise};
 use crate::copy::unreadable::MOST_RANGES;
 use crate::lock::Guard;
 use crate::lun::LunIo;
+use crate::lun::device_error::errno_of;
 use crate::units::{Bytes, Span};
 
 /// How a copy keeps its checkpoints.
@@ -107,8 +108,9 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
     ///
     /// # Errors
     /// Why it stopped. A last checkpoint was tried, unless the metadata itself failed.
-    pub async fn run(mut self, bulk: &Board, bufs: Vec<S::Buf>) -> Result<End, CopyError> {
+    pub async fn run(mut self, bulk: &Board, mut bufs: Vec<S::Buf>) -> Result<End, CopyError> {
         let Some(plan) = self.checkpoints.take() else {
+            self.try_array(bulk, &mut bufs).await.inspect_err(|_| bulk.stop())?;
             bulk.open();
             // Other workers' lanes may still be on their way when this one's are done.
             futures_util::future::join(self.lanes(bulk, bufs), idle(bulk)).await;
@@ -171,6 +173,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             ledger.enter(State::Syncing, Bytes::ZERO).await?;
         }
         if ledger.record().state == State::Syncing {
+            self.try_array(bulk, &mut bufs).await?;
             bulk.open();
             (bufs, ()) = futures_util::future::join(self.lanes(bulk, bufs), ledger.keep(bulk)).await;
             let lo = bulk.finish()?;
@@ -191,6 +194,17 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             }
             LayoutKind::Overlay => self.finalise(ledger, &layout, block, bufs).await,
         }
+    }
+
+    /// Puts the array to the proof, where there is one, before anything is handed out.
+    async fn try_array(&self, bulk: &Board, bufs: &mut Vec<S::Buf>) -> Result<(), CopyError> {
+        let Some(offload) = &self.state.offload else { return Ok(()) };
+        let Some(buf) = bufs.pop() else { return Ok(()) };
+        let (source, target, state) = (self.source, self.target, self.state);
+        let lane = Lane { source, target, state, board: bulk, latencies: self.latencies };
+        let (tried, buf) = lane.try_array(offload, bulk.rest(), buf).await;
+        bufs.push(buf);
+        tried
     }
 
     /// Carries extents with one lane for each buffer until the board has none left.
@@ -278,7 +292,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         if categorise(&error) != Category::Medium {
             return Err(CopyError::of_request("reading", Side::Source, span, block, error));
         }
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        let errno = errno_of(&error).unwrap_or(libc::EIO);
         self.state.prove_alive(self.source, span.start, errno).await?;
         tracing::error!(%span, lba = span.start.lba(block).0, errno, "unreadable on the source");
         Progress::add(&self.progress.unreadable, span.len());

@@ -14,6 +14,7 @@ use crate::copy::board::Progress;
 use crate::copy::error::{CopyError, Side};
 use crate::copy::latency::Latencies;
 use crate::copy::retry::{Category, categorise, next_try};
+use crate::lun::device_error::errno_of;
 use crate::lun::{LunIo, Segment};
 use crate::units::{Bytes, Span};
 
@@ -69,7 +70,7 @@ impl<L: LunIo> Transfers<'_, L> {
             let alone = part.end - at <= block;
             match next_try(category, attempts) {
                 Some(wait) if category == Category::Transient || alone => self.retry_after(wait).await,
-                _ if category == Category::Medium => return (Ok(Some((at, errno_of(&error)))), buf),
+                _ if category == Category::Medium => return (Ok(Some((at, failed_with(&error)))), buf),
                 _ => {
                     let span = Span::new(position, base + Bytes::from(part.end));
                     let block = self.block;
@@ -163,6 +164,6 @@ impl<L: LunIo> Transfers<'_, L> {
     }
 }
 
-fn errno_of(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
+fn failed_with(error: &io::Error) -> i32 {
+    errno_of(error).unwrap_or(libc::EIO)
 }

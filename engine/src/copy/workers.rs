@@ -1,6 +1,6 @@
-//! Worker threads, each with a ring of its own.
+//! Worker threads, each with what its vehicle needs: a ring, or a runtime.
 //!
-//! Acts: threads and rings.
+//! Acts: threads.
 
 use std::cell::RefCell;
 use std::thread::Builder;
@@ -8,34 +8,30 @@ use std::thread::Builder;
 use crate::copy::board::Board;
 use crate::copy::error::CopyError;
 use crate::copy::latency::Latencies;
-use crate::lun::facts::DeviceKind;
-use crate::lun::open::OpenLun;
+use crate::copy::vehicle::{BufOf, Vehicle};
 use crate::lun::sizing::Sizing;
-use crate::lun::uring::{RegisteredBuf, UringLun, register_buffers, run_on_ring};
 
 /// What one worker does with its buffers, and where it notes its latencies.
-pub trait Work<T>:
-    AsyncFn(usize, Vec<RegisteredBuf>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync
+pub trait Work<B, T>: AsyncFn(usize, Vec<B>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync {}
+
+impl<B, T, W> Work<B, T> for W where
+    W: AsyncFn(usize, Vec<B>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync
 {
 }
 
-impl<T, W> Work<T> for W where
-    W: AsyncFn(usize, Vec<RegisteredBuf>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync
-{
-}
-
-/// Runs `work` on every worker's ring, with `buffers_a_lane` registered buffers for each lane. What worker 0 said, and
+/// Runs `work` on every worker, with `buffers_a_lane` buffers of the vehicle for each lane. What worker 0 said, and
 /// the latencies of all. A worker that fails stops the board, so that the others end too.
 ///
 /// # Errors
 /// What worker 0 failed with; what another one failed with is on the board.
-pub fn on_workers<T: Send>(
+pub fn on_workers<V: Vehicle, T: Send>(
+    vehicle: &V,
     sizing: Sizing,
     buffers_a_lane: usize,
     board: &Board,
-    work: impl Work<T>,
+    work: impl Work<BufOf<V>, T>,
 ) -> Result<(Option<T>, Latencies), CopyError> {
-    let one = |worker| on_ring(sizing, buffers_a_lane, worker, &work);
+    let one = |worker| one_worker(vehicle, sizing, buffers_a_lane, worker, &work);
     std::thread::scope(|scope| {
         let mut helpers = Vec::new();
         for worker in 1..sizing.workers {
@@ -60,30 +56,19 @@ pub fn on_workers<T: Send>(
     })
 }
 
-fn on_ring<T>(
+fn one_worker<V: Vehicle, T>(
+    vehicle: &V,
     sizing: Sizing,
     buffers_a_lane: usize,
     worker: usize,
-    work: &impl Work<T>,
+    work: &impl Work<BufOf<V>, T>,
 ) -> (Result<Option<T>, CopyError>, Latencies) {
     let count = sizing.depth * buffers_a_lane;
     let latencies = RefCell::new(Latencies::default());
-    let done = run_on_ring(count, async {
-        let bufs = register_buffers(count, sizing.extent).map_err(|source| ring_error(sizing, source))?;
+    let failed = |error| vehicle.set_up_error(sizing, error);
+    let done = vehicle.run(count, async {
+        let bufs = vehicle.buffers(count, sizing.extent).map_err(failed)?;
         work(worker, bufs, &latencies).await
     });
-    (done.unwrap_or_else(|source| Err(ring_error(sizing, source))), latencies.into_inner())
-}
-
-/// One worker's view of `lun`, for use inside [`on_workers`].
-///
-/// # Errors
-/// [`CopyError::Ring`] where the descriptor can't be duplicated.
-pub fn view(lun: &OpenLun, sizing: Sizing) -> Result<UringLun, CopyError> {
-    let tells_holes = lun.info.device == DeviceKind::File;
-    UringLun::new(lun.file(), tells_holes, lun.info.capacity).map_err(|source| ring_error(sizing, source))
-}
-
-fn ring_error(sizing: Sizing, source: std::io::Error) -> CopyError {
-    CopyError::Ring { depth: sizing.depth, extent: sizing.extent, source }
+    (done.unwrap_or_else(|error| Err(failed(error))), latencies.into_inner())
 }

@@ -20,6 +20,7 @@ use tokio_uring::buf::BoundedBuf;
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufRegistry};
 
 use crate::buffer::AlignedBuf;
+use crate::lun::lba_map::LbaMap;
 use crate::lun::{LunIo, Segment};
 use crate::units::{Bytes, Span};
 
@@ -129,6 +130,8 @@ pub struct UringLun {
     direct: Arc<File>,
     /// Whether SEEK_HOLE tells the truth here: on regular files it does, on block devices it knows nothing.
     tells_holes: bool,
+    /// What a SCSI device says of what is unmapped.
+    map: Option<Arc<LbaMap>>,
     /// What it had when it was opened: a file that is shorter by now has no holes at its end, it has no end there.
     capacity: Bytes,
 }
@@ -141,7 +144,13 @@ impl UringLun {
     /// Where the descriptor can't be duplicated.
     pub fn new(file: &File, tells_holes: bool, capacity: Bytes) -> io::Result<Self> {
         let ring = tokio_uring::fs::File::from_std(file.try_clone()?);
-        Ok(Self { ring, direct: Arc::new(file.try_clone()?), tells_holes, capacity })
+        Ok(Self { ring, direct: Arc::new(file.try_clone()?), tells_holes, map: None, capacity })
+    }
+
+    /// The same, with what a SCSI device says of what is unmapped: the kernel's block device does not tell.
+    #[must_use]
+    pub fn with_map(self, map: Arc<LbaMap>) -> Self {
+        Self { map: Some(map), ..self }
     }
 
     /// A hole from `at` to `end`, unless the file became shorter: SEEK_DATA says ENXIO both for "no data up to the end" and
@@ -197,6 +206,9 @@ impl LunIo for UringLun {
     }
 
     fn segment(&self, at: Bytes) -> io::Result<Segment> {
+        if let Some(map) = &self.map {
+            return map.segment(at);
+        }
         if !self.tells_holes {
             return Ok(Segment { is_hole: false, end: Bytes(u64::MAX) });
         }

@@ -1,4 +1,4 @@
-//! Runs a verify on real rings: of two LUNs, or of a copy that has just run.
+//! Runs a verify on its vehicle: of two LUNs, or of a copy that has just run.
 //!
 //! Acts, through `copy::workers`. What the workers do stands in `compare` and `digests`.
 
@@ -12,14 +12,16 @@ use crate::copy::lane::Digests;
 use crate::copy::prepare::Prepared;
 use crate::copy::queue::{ExtentQueue, QueueSizes};
 use crate::copy::run::{Copied, source_is_unchanged};
-use crate::copy::workers::{on_workers, view};
+use crate::copy::vehicle::{Luns, Pair, SgPair, Vehicle};
+use crate::copy::workers::on_workers;
 use crate::digest::DigestTable;
-use crate::lun::open::OpenLun;
 use crate::lun::sizing::Sizing;
 use crate::units::{Bytes, Span};
+use crate::verify::by_device::DeviceComparison;
 use crate::verify::compare::Comparison;
 use crate::verify::differences::{Difference, Differences};
 use crate::verify::digests::Rereading;
+use crate::verify::method::Method;
 use crate::verify::parts::Parts;
 
 /// What a verify found.
@@ -29,6 +31,8 @@ pub struct Verified {
     pub by_digest_bytes: Bytes,
     /// Bytes of both LUNs that were read and compared.
     pub by_reading_bytes: Bytes,
+    /// Bytes of the source that were read, and compared by the target's own device (VERIFY(16)).
+    pub by_device_bytes: Bytes,
     /// Bytes that could not be read from the source, so that nothing can be said of them.
     pub left_out_bytes: Bytes,
     /// The ranges that differ, merged; the first 10,000 of them.
@@ -59,15 +63,18 @@ pub fn verify_copied(
     controls: &Arc<Controls>,
     progress: &Arc<Progress>,
 ) -> Result<Verified, CopyError> {
-    let (source, target, sizing) = (&prepared.source, &prepared.target, prepared.plan.sizing);
+    let luns = prepared.luns();
+    let (source, target, sizing) = (luns.source, luns.target, prepared.plan.sizing);
     let whole = Span::new(Bytes::ZERO, source.info.capacity);
-    let Some(digests) = &copied.digests else {
-        return compare(source, target, &[whole], sizing, controls, progress);
+    let (suspects, interrupted) = match (&copied.digests, luns.pair()) {
+        (None, _) => (Vec::new(), false),
+        (Some(digests), Pair::Uring(pair)) => reread(&pair, prepared, copied, digests, controls, progress)?,
+        (Some(digests), Pair::Sg(pair)) => reread(&pair, prepared, copied, digests, controls, progress)?,
     };
-    let (suspects, interrupted) = reread(prepared, copied, digests, controls, progress)?;
+    let digested = copied.digests.as_ref().map_or(Span::new(Bytes::ZERO, Bytes::ZERO), |digests| digests.span);
     let block = source.info.logical_block.max(target.info.logical_block);
-    let parts = Parts::of(whole, digests.span, sizing.extent, block, &copied.unreadable, &suspects);
-    let mut verified = compare(source, target, &parts.by_reading, sizing, controls, progress)?;
+    let parts = Parts::of(whole, digested, sizing.extent, block, &copied.unreadable, &suspects);
+    let mut verified = compare(luns, Method::Read, &parts.by_reading, sizing, controls, progress)?;
     verified.by_digest_bytes = parts.by_digest;
     verified.left_out_bytes = parts.left_out;
     verified.interrupted |= interrupted;
@@ -84,7 +91,8 @@ pub fn verify_copied(
 }
 
 /// Reads the target's bulk again; the ranges whose digests differ, and whether it was interrupted.
-fn reread(
+fn reread<V: Vehicle>(
+    vehicle: &V,
     prepared: &Prepared,
     copied: &Copied,
     digests: &Digests,
@@ -95,9 +103,9 @@ fn reread(
     let board = Board::new(ExtentQueue::new(digests.span, prepared.plan.queue), Arc::clone(controls));
     board.open();
     let table = Mutex::new(DigestTable::new(digests.span, sizing.extent));
-    on_workers(sizing, 1, &board, async |_, bufs, latencies| {
+    on_workers(vehicle, sizing, 1, &board, async |_, bufs, latencies| {
         let pass = Rereading {
-            target: &view(&prepared.target, sizing)?,
+            target: &vehicle.target().map_err(|error| vehicle.set_up_error(sizing, error))?,
             block: prepared.target.info.logical_block,
             board: &board,
             table: &table,
@@ -117,44 +125,108 @@ fn reread(
     Ok((taken.differences(&table), false))
 }
 
-/// Reads both LUNs in `spans` and compares them.
+/// Compares both LUNs in `spans`. [`Method::Verify16`] is for a vehicle of SCSI commands alone.
 ///
 /// # Errors
 /// Where a LUN can't be read.
 pub fn compare(
-    source: &OpenLun,
-    target: &OpenLun,
+    luns: Luns<'_>,
+    method: Method,
     spans: &[Span],
     sizing: Sizing,
     controls: &Arc<Controls>,
     progress: &Arc<Progress>,
 ) -> Result<Verified, CopyError> {
-    let block = source.info.logical_block.max(target.info.logical_block);
-    let found = Mutex::new(Differences::default());
-    let window = Bytes(sizing.extent.0 * sizing.depth as u64 * sizing.workers as u64 * 4);
-    let sizes = QueueSizes { extent: sizing.extent, window, max_run: window, max_hole: sizing.extent };
-    let (mut read, mut interrupted) = (Bytes::ZERO, false);
-    for &span in spans.iter().filter(|span| !span.is_empty()) {
-        let board = Board::new(ExtentQueue::new(span, sizes), Arc::clone(controls));
-        board.open();
-        on_workers(sizing, 2, &board, async |_, bufs, latencies| {
-            let (from, to) = (&view(source, sizing)?, &view(target, sizing)?);
-            let (board, found) = (&board, &found);
-            let pass = Comparison { source: from, target: to, block, board, found, progress, latencies };
-            pass.run(bufs).await;
-            Ok(None::<()>)
-        })?;
-        read += board.finish()? - span.start;
-        interrupted |= !board.is_complete();
+    let grain = luns.source.info.logical_block;
+    let block = grain.max(luns.target.info.logical_block);
+    let pass = Pass { block, grain, sizing, controls, progress };
+    match (luns.pair(), method) {
+        (Pair::Uring(_), Method::Verify16) => unreachable!("VERIFY(16) is chosen only with SCSI commands"),
+        (Pair::Uring(pair), Method::Read) => pass.reading(&pair, spans),
+        (Pair::Sg(pair), Method::Read) => pass.reading(&pair, spans),
+        (Pair::Sg(pair), Method::Verify16) => pass.by_device(&pair, spans),
     }
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Verified {
-        by_digest_bytes: Bytes::ZERO,
-        by_reading_bytes: read,
-        left_out_bytes: Bytes::ZERO,
-        differences: found.listed(source.info.logical_block),
-        differing_bytes: found.bytes(),
-        unlisted_bytes: found.unlisted(),
-        interrupted,
-    })
+}
+
+/// One comparison of two LUNs.
+pub struct Pass<'a> {
+    /// The larger of their logical blocks.
+    pub block: Bytes,
+    /// The source's logical block.
+    pub grain: Bytes,
+    /// The shape of the requests.
+    pub sizing: Sizing,
+    /// The operator's wishes.
+    pub controls: &'a Arc<Controls>,
+    /// For whoever shows it.
+    pub progress: &'a Arc<Progress>,
+}
+
+impl Pass<'_> {
+    /// By reading both sides.
+    ///
+    /// # Errors
+    /// Where a LUN can't be read.
+    pub fn reading<V: Vehicle>(&self, vehicle: &V, spans: &[Span]) -> Result<Verified, CopyError> {
+        let block = self.block;
+        self.over(spans, |board, found| {
+            on_workers(vehicle, self.sizing, 2, board, async |_, bufs, latencies| {
+                let failed = |error| vehicle.set_up_error(self.sizing, error);
+                let (source, target) = (&vehicle.source().map_err(failed)?, &vehicle.target().map_err(failed)?);
+                let pass = Comparison { source, target, block, board, found, progress: self.progress, latencies };
+                pass.run(bufs).await;
+                Ok(None::<()>)
+            })
+            .map(drop)
+        })
+    }
+
+    /// By reading the source alone; the target's device compares.
+    ///
+    /// # Errors
+    /// Where the source can't be read, or the device can't compare.
+    pub fn by_device(&self, pair: &SgPair, spans: &[Span]) -> Result<Verified, CopyError> {
+        let block = self.block;
+        let verified = self.over(spans, |board, found| {
+            on_workers(pair, self.sizing, 2, board, async |_, bufs, latencies| {
+                let failed = |error| pair.set_up_error(self.sizing, error);
+                let (source, target) = (&pair.source().map_err(failed)?, &pair.target().map_err(failed)?);
+                let pass = DeviceComparison { source, target, block, board, found, progress: self.progress, latencies };
+                pass.run(bufs).await;
+                Ok(None::<()>)
+            })
+            .map(drop)
+        })?;
+        Ok(Verified { by_device_bytes: verified.by_reading_bytes, by_reading_bytes: Bytes::ZERO, ..verified })
+    }
+
+    fn over(
+        &self,
+        spans: &[Span],
+        compare: impl Fn(&Board, &Mutex<Differences>) -> Result<(), CopyError>,
+    ) -> Result<Verified, CopyError> {
+        let found = Mutex::new(Differences::default());
+        let Sizing { extent, depth, workers } = self.sizing;
+        let window = Bytes(extent.0 * depth as u64 * workers as u64 * 4);
+        let sizes = QueueSizes { extent, window, max_run: window, max_hole: extent };
+        let (mut compared, mut interrupted) = (Bytes::ZERO, false);
+        for &span in spans.iter().filter(|span| !span.is_empty()) {
+            let board = Board::new(ExtentQueue::new(span, sizes), Arc::clone(self.controls));
+            board.open();
+            compare(&board, &found)?;
+            compared += board.finish()? - span.start;
+            interrupted |= !board.is_complete();
+        }
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Verified {
+            by_digest_bytes: Bytes::ZERO,
+            by_reading_bytes: compared,
+            by_device_bytes: Bytes::ZERO,
+            left_out_bytes: Bytes::ZERO,
+            differences: found.listed(self.grain),
+            differing_bytes: found.bytes(),
+            unlisted_bytes: found.unlisted(),
+            interrupted,
+        })
+    }
 }

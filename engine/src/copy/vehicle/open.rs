@@ -1,0 +1,90 @@
+//! Asks both LUNs what they can do, and chooses the vehicle.
+//!
+//! Acts: SCSI commands that change nothing, over the descriptors that hold the locks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::copy::plan::Options;
+use crate::copy::vehicle::choice::{Abilities, VehicleName, VehicleRefusal, Wanted, choose};
+use crate::lun::open::OpenLun;
+use crate::lun::sg::ScsiLun;
+use crate::lun::sg::open::open as open_scsi;
+use crate::lun::xcopy::ArrayPair;
+use crate::units::Bytes;
+
+/// What the array copies at once, unless the operator says otherwise.
+const ARRAY_EXTENT: Bytes = Bytes::mib(4);
+
+/// Buffers stand by, should the array give up: 32 MiB of them.
+const MOST_DEPTH: usize = 8;
+
+/// What was chosen, and the LUNs as SCSI devices.
+pub struct Chosen {
+    /// What the operator asked for.
+    pub wanted: Wanted,
+    /// What runs.
+    pub name: VehicleName,
+    /// Why.
+    pub why: String,
+    /// The source, where it takes SCSI commands.
+    pub source: Option<Arc<ScsiLun>>,
+    /// The target, where it was asked and takes SCSI commands.
+    pub target: Option<Arc<ScsiLun>>,
+    /// The array, where it is to copy.
+    pub array: Option<Arc<ArrayPair>>,
+}
+
+impl Chosen {
+    /// io_uring for both, for who reads all of both: nothing is asked.
+    pub fn reader() -> Self {
+        let (wanted, name, why) = (Wanted::Uring, VehicleName::Uring, "asked for".into());
+        Self { wanted, name, why, source: None, target: None, array: None }
+    }
+
+    /// Chooses for an open pair.
+    ///
+    /// # Errors
+    /// Where what the operator asked for can't be had.
+    pub fn of(source: &OpenLun, target: &OpenLun, wanted: Wanted) -> Result<Self, VehicleRefusal> {
+        // The source is asked in any case: what is unmapped on it needs not be read.
+        let from = opened(source, "source");
+        let to = match wanted {
+            Wanted::Uring => Err("it was not asked".into()),
+            Wanted::Auto | Wanted::Sg | Wanted::Xcopy => opened(target, "target"),
+        };
+        let commands = from.as_ref().and(to.as_ref()).map(drop).map_err(Clone::clone);
+        let array = match (wanted, &from, &to) {
+            (Wanted::Auto | Wanted::Xcopy, Ok(from), Ok(to)) => ArrayPair::between(from, to),
+            _ => Err("the array was not asked to copy".into()),
+        };
+        let can_copy = array.as_ref().map(drop).map_err(|why| format!("the array does not copy: {why}"));
+        let (name, why) = choose(wanted, &Abilities { commands, array: can_copy })?;
+        let array = array.ok().filter(|_| name == VehicleName::Xcopy).map(Arc::new);
+        Ok(Self { wanted, name, why, source: from.ok(), target: to.ok(), array })
+    }
+}
+
+impl Chosen {
+    /// The options, with the sizes that suit an array: larger extents, since no buffers are filled, and as many of them in
+    /// flight as its copy manager takes, and one more that waits.
+    pub fn suited(&self, options: &Options) -> Options {
+        let mut suited = options.clone();
+        if let Some(array) = &self.array {
+            suited.extent = options.extent.or(Some(ARRAY_EXTENT));
+            suited.depth = options.depth.or(Some((array.limits().at_once + 1).min(MOST_DEPTH)));
+        }
+        suited
+    }
+}
+
+impl fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chosen").field("wanted", &self.wanted).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn opened(lun: &OpenLun, side: &str) -> Result<Arc<ScsiLun>, String> {
+    let opened = open_scsi(lun).map(Arc::new);
+    opened.map_err(|why| format!("the {side} {} takes no SCSI commands: {why}", lun.info.path.display()))
+}

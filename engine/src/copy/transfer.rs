@@ -46,7 +46,6 @@ impl<L: LunIo> Transfers<'_, L> {
         part: Range<usize>,
         base: Bytes,
     ) -> WithBuf<Option<(usize, i32)>, L::Buf> {
-        let block = self.block.as_len();
         let (mut at, mut attempts) = (part.start, 0);
         while at < part.end {
             let position = base + Bytes::from(at);
@@ -54,27 +53,16 @@ impl<L: LunIo> Transfers<'_, L> {
             let read;
             (read, buf) = self.lun.read(buf, at..part.end, position).await;
             self.latencies.borrow_mut().read(started.elapsed());
-            let error = match read {
-                Ok(0) => return (Err(CopyError::Ended { side: self.side, at: position.0 }), buf),
-                Ok(n) if n >= block => {
-                    at += n - n % block;
-                    attempts = 0;
-                    continue;
-                }
-                // Less than a block: as if nothing had come.
-                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
-                Err(error) => error,
-            };
-            attempts += 1;
-            let category = categorise(&error);
-            let alone = part.end - at <= block;
-            match next_try(category, attempts) {
-                Some(wait) if category == Category::Transient || alone => self.retry_after(wait).await,
-                _ if category == Category::Medium => return (Ok(Some((at, failed_with(&error)))), buf),
-                _ => {
+            if matches!(read, Ok(0)) {
+                return (Err(CopyError::Ended { side: self.side, at: position.0 }), buf);
+            }
+            let alone = part.end - at <= self.block.as_len();
+            match self.moved(read, &mut attempts, alone).await {
+                Ok(moved) => at += moved,
+                Err((Category::Medium, error)) => return (Ok(Some((at, failed_with(&error)))), buf),
+                Err((_, error)) => {
                     let span = Span::new(position, base + Bytes::from(part.end));
-                    let block = self.block;
-                    return (Err(CopyError::of_request("reading", self.side, span, block, error)), buf);
+                    return (Err(CopyError::of_request("reading", self.side, span, self.block, error)), buf);
                 }
             }
         }
@@ -122,7 +110,6 @@ impl<L: LunIo> Transfers<'_, L> {
         base: Bytes,
         stopped: impl Fn() -> bool,
     ) -> WithBuf<bool, L::Buf> {
-        let block = self.block.as_len();
         let (mut at, mut attempts) = (part.start, 0);
         while at < part.end {
             if stopped() {
@@ -133,26 +120,44 @@ impl<L: LunIo> Transfers<'_, L> {
             let written;
             (written, buf) = self.lun.write(buf, at..part.end, position).await;
             self.latencies.borrow_mut().write(started.elapsed());
-            let error = match written {
-                Ok(n) if n >= block => {
-                    at += n - n % block;
-                    attempts = 0;
-                    continue;
-                }
-                Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
-                Err(error) => error,
-            };
-            attempts += 1;
-            match next_try(categorise(&error), attempts) {
-                Some(wait) if categorise(&error) == Category::Transient => self.retry_after(wait).await,
-                _ => {
+            match self.moved(written, &mut attempts, false).await {
+                Ok(moved) => at += moved,
+                Err((_, error)) => {
                     let span = Span::new(position, base + Bytes::from(part.end));
-                    let block = self.block;
-                    return (Err(CopyError::of_request("writing", self.side, span, block, error)), buf);
+                    return (Err(CopyError::of_request("writing", self.side, span, self.block, error)), buf);
                 }
             }
         }
         (Ok(true), buf)
+    }
+
+    /// What one attempt has moved, in whole blocks; nothing where it is to be made again, after the wait that is due. Errors of
+    /// the medium are tried again only where `also_medium`.
+    async fn moved(
+        &self,
+        done: io::Result<usize>,
+        attempts: &mut u32,
+        also_medium: bool,
+    ) -> Result<usize, (Category, io::Error)> {
+        let block = self.block.as_len();
+        let error = match done {
+            Ok(n) if n >= block => {
+                *attempts = 0;
+                return Ok(n - n % block);
+            }
+            // Less than a block: as if nothing had come.
+            Ok(_) => io::Error::from_raw_os_error(libc::EAGAIN),
+            Err(error) => error,
+        };
+        *attempts += 1;
+        let category = categorise(&error);
+        match next_try(category, *attempts) {
+            Some(wait) if category == Category::Transient || also_medium => {
+                self.retry_after(wait).await;
+                Ok(0)
+            }
+            _ => Err((category, error)),
+        }
     }
 
     /// Waits before a request is sent again, and counts it.

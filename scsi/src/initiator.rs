@@ -31,7 +31,7 @@ pub enum CommandError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// It did not get as far as the device.
-    #[error("{device}: {command} could not be sent: {error}")]
+    #[error("{device}: {command} could not be sent: {error}{}", sending_mend(error))]
     NotSent {
         /// The device.
         device: String,
@@ -82,6 +82,13 @@ pub enum CommandError {
         /// What the buffer holds.
         given: usize,
     },
+}
+
+fn sending_mend(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; SCSI commands need CAP_SYS_RAWIO: run as root",
+        _ => "",
+    }
 }
 
 impl CommandError {

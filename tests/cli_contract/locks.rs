@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lunferry_fixtures::loopdev::{LoopLun, LoopOptions};
 use lunferry_fixtures::stamp;
 use nix::sys::signal::Signal;
 use serde_json::json as value;
 
-use crate::support::{Background, Files, MIB, Refused, alone, assert_holds, json, lunferry, refused, text};
+use crate::support::{
+    Background, Files, MIB, Refused, alone, assert_holds, json, lunferry, needs_loop_devices, refused, text,
+};
 
 const SIZE: usize = 24 * MIB;
 
@@ -197,4 +200,25 @@ fn an_earlier_run_that_was_killed_is_replaced_by_the_next_one() {
     assert!(told["resumed_from_bytes"].as_u64().unwrap() > 0, "{told}");
     assert_holds(&target, &stamp::stamped(SIZE, 1));
     assert!(!beside(&source).exists() && !beside(&target).exists());
+}
+
+#[test]
+fn parts_of_one_file_have_locks_of_their_own() {
+    needs_loop_devices!();
+    let _alone = alone();
+    let files = Files::new();
+    let file = files.stamped("file", 4 * SIZE, 1);
+    let part = |number: u64| {
+        let options = LoopOptions { offset: number * SIZE as u64, limit: SIZE as u64, ..LoopOptions::default() };
+        LoopLun::over(&file, options).unwrap()
+    };
+    let parts = [0, 1, 2, 3].map(part);
+    let mut first = Background::start(&["copy", text(parts[0].path()), text(parts[1].path()), "--limit", "8MiB/s"]);
+    first.wait_for("copied");
+    // The same host and the same node: nothing of the first copy's may be taken for an earlier start's.
+    let told = json(0, &["copy", text(parts[2].path()), text(parts[3].path())]);
+    assert_eq!(told["lock"]["target"]["drained"], value!(null), "{told}");
+    assert_ne!(told["lock"]["target"]["file"], told["lock"]["source"]["file"], "{told}");
+    let run = first.end();
+    assert_eq!(run.code, Some(0), "{run:?}");
 }

@@ -70,13 +70,15 @@ pub struct Emulated {
 }
 
 impl Emulated {
-    /// Those of the LUN in `lun`, for the nexus of this name. Nothing is made before somebody registers.
+    /// Those of the LUN in `lun`, or of a part of it by that name, for the nexus of this name. Nothing is made before somebody
+    /// registers.
     ///
     /// # Errors
     /// Where its directory can't be written to.
-    pub fn beside(lun: &Path, nexus: String) -> io::Result<Self> {
+    pub fn beside(lun: &Path, part: &str, nexus: String) -> io::Result<Self> {
         let lun = fs::canonicalize(lun)?;
         let mut file = lun.clone().into_os_string();
+        file.push(part);
         file.push(SUFFIX);
         let file = PathBuf::from(file);
         let directory = lun.parent().unwrap_or(Path::new("/"));
@@ -284,7 +286,7 @@ mod tests {
     }
 
     fn paths(lun: &Path, nexus: &str) -> Paths {
-        let emulated = Emulated::beside(lun, nexus.into()).unwrap();
+        let emulated = Emulated::beside(lun, "", nexus.into()).unwrap();
         Paths { device: lun.display().to_string(), paths: vec![Box::new(emulated)] }
     }
 

@@ -69,9 +69,9 @@ impl Ways {
                 })
             }
             DeviceKind::DeviceMapper => multipath(info, device),
-            DeviceKind::File => Ok(emulated(device, &info.path, node)),
+            DeviceKind::File => Ok(emulated(device, &info.path, "", node)),
             DeviceKind::Loop => Ok(match behind_loop(info) {
-                Ok(file) => emulated(device, &file, node),
+                Ok((file, part)) => emulated(device, &file, &part, node),
                 Err(why) => Self::none(why),
             }),
             DeviceKind::Partition => Ok(Self::none("it is a partition, and a reservation binds whole LUNs")),
@@ -97,9 +97,9 @@ impl Ways {
 }
 
 /// The emulation beside a file, where its directory lets itself be written to.
-fn emulated(device: String, file: &Path, node: &ThisNode) -> Ways {
+fn emulated(device: String, file: &Path, part: &str, node: &ThisNode) -> Ways {
     let nexus = format!("{}/{}", host_name(), node.id.0);
-    match Emulated::beside(file, nexus) {
+    match Emulated::beside(file, part, nexus) {
         Ok(emulated) => Ways {
             means: Means::Emulated { file: emulated.file().to_owned() },
             paths: Some(Paths { device, paths: vec![Box::new(emulated)] }),
@@ -108,14 +108,19 @@ fn emulated(device: String, file: &Path, node: &ThisNode) -> Ways {
     }
 }
 
-/// The file behind a loop device.
-fn behind_loop(info: &LunInfo) -> Result<PathBuf, String> {
+/// The file behind a loop device, and which part of it that shows: one file may be several LUNs, each with a lock of its own.
+fn behind_loop(info: &LunInfo) -> Result<(PathBuf, String), String> {
     let number = info.device_number.ok_or("its device number is not known")?;
     let dir = sysfs::directory(number).map_err(|error| format!("/sys does not know it ({error})"))?;
     let file = sysfs::text(&dir, "loop/backing_file").ok_or("the file behind it is not known")?;
     let path = PathBuf::from(&file);
+    let place = |field| sysfs::number::<u64>(&dir, field).ok_or(format!("/sys does not tell its {field}"));
+    let part = match (place("loop/offset")?, place("loop/sizelimit")?) {
+        (0, 0) => String::new(),
+        (offset, limit) => format!(".{offset}+{limit}"),
+    };
     match path.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(path),
+        Ok(metadata) if metadata.is_file() => Ok((path, part)),
         Ok(_) => Err(format!("it lies over {file}, which is no regular file")),
         Err(error) => Err(format!("the file behind it, {file}, is out of reach ({error})")),
     }

@@ -45,6 +45,7 @@ fn try_run(args: &CopyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let wishes = Wishes {
         node: ThisNode::find(args.node),
         take_over: args.take_over,
+        fenced_are_down: args.fenced_hosts_are_down,
         fence_source: args.source_fencing == SourceFencing::Reservation,
     };
     let prepared = prepare(&args.source, &args.target, &options(args), &overrides, &wishes)?;
@@ -148,7 +149,6 @@ fn options(args: &CopyArgs) -> Options {
         },
         resume: args.resume,
         take_over: args.take_over,
-        fenced_are_down: args.fenced_hosts_are_down,
         extent: args.extent,
         depth: args.depth,
         workers: args.workers,

@@ -104,6 +104,7 @@ impl From<PrepareError> for Failure {
             PrepareError::Refused(refused) => refused.into(),
             PrepareError::Store(error) => CopyError::Store(error).into(),
             PrepareError::Lock(error) => (*error).into(),
+            PrepareError::Unreadable { .. } => Self::new(Exit::Failed, "source_unreadable", error.to_string()),
             PrepareError::Ring(_) => Self::new(Exit::Failed, "ring", error.to_string()),
         }
     }
@@ -113,7 +114,10 @@ impl From<LockError> for Failure {
     fn from(error: LockError) -> Self {
         let exit = match &error {
             error if error.is_elsewhere() => Exit::Locked,
-            LockError::Foreign { .. } | LockError::OtherProgram { .. } | LockError::Unclear { .. } => Exit::Refused,
+            LockError::Foreign { .. }
+            | LockError::OtherProgram { .. }
+            | LockError::CannotFence { .. }
+            | LockError::Unclear { .. } => Exit::Refused,
             _ => Exit::Failed,
         };
         Self::new(exit, error.code(), error.to_string())

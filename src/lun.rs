@@ -8,7 +8,7 @@ use lunferry_engine::checkpoint::slots::{Choice, choose};
 use lunferry_engine::checkpoint::store::StoreError;
 use lunferry_engine::copy::prepare::{PrepareError, slot_views};
 use lunferry_engine::lock::node::ThisNode;
-use lunferry_engine::lock::pair::{self, Released};
+use lunferry_engine::lock::release::{self, Released};
 use lunferry_engine::lock::show::{self as reservations, ShownPath};
 use lunferry_engine::lun::error::LunError;
 use lunferry_engine::lun::facts::{LunInfo, Role, Signature, Usage};
@@ -165,7 +165,7 @@ pub fn show(args: &DeviceArgs, cli: &Cli) -> Exit {
 pub fn release(args: &ReleaseArgs, cli: &Cli) -> Exit {
     let node = ThisNode::find(args.node);
     let opened = OpenLun::open(&args.device, Role::Source).map_err(Failure::from);
-    match opened.and_then(|lun| pair::release(&lun, &node).map_err(Failure::from)) {
+    match opened.and_then(|lun| release::release(&lun, &node).map_err(Failure::from)) {
         Err(failure) => failure.show(cli),
         Ok(released) => {
             let (result, words) = match released {

@@ -11,7 +11,7 @@ use lunferry_engine::copy::session::{End, Start};
 use lunferry_engine::copy::unreadable::Unreadable;
 use lunferry_engine::copy::vehicle::choice::{VehicleName, Wanted};
 use lunferry_engine::copy::zeroes::ZeroMode;
-use lunferry_engine::lock::pair::LockReport;
+use lunferry_engine::lock::report::LockReport;
 use lunferry_engine::lun::facts::Signature;
 use lunferry_engine::lun::sg::durable::DurableBy;
 use lunferry_engine::units::{Bytes, BytesPerSecond};

@@ -3,7 +3,9 @@
 //! ```text
 //!   paths    which nexuses lead to a LUN, and what stands in for SCSI on files and loop devices
 //!   standing what keys and reservation say of who may copy (pure)
-//!   claim    register on every path, reserve; fence a dead holder; look again; let go
+//!   claim    register on every path, and reserve
+//!   fence    preempt a dead holder, reset the unit, look
+//!   keep     look again, mend paths, let go
 //!   pair     both LUNs of a copy, in the order that makes the source the election (H10)
 //!   emulated reservations in a file beside the LUN, for what has none of its own
 //! ```
@@ -19,9 +21,13 @@
 pub mod claim;
 pub mod emulated;
 pub mod error;
+mod fence;
+mod keep;
 pub mod node;
 pub mod pair;
 pub mod paths;
+pub mod release;
+pub mod report;
 pub mod show;
 pub mod standing;
 

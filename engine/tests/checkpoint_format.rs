@@ -24,7 +24,7 @@ fn golden_v1() -> Record {
     let (target_len, source_len) = (Bytes::gib(5) + Bytes(4096), Bytes::gib(5) - Bytes(512 * 77));
     Record {
         writer: WriterVersion { major: 11, minor: 12, patch: 13 },
-        flags: Flags { target_was_zero: false, fill_unreadable: true, others_fenced: false },
+        flags: Flags { target_was_zero: false, fill_unreadable: true },
         migration: Uuid::from_u128(0x0102_0304_0506_4708_890a_0b0c_0d0e_0f10),
         group: Some(Uuid::from_u128(0x2122_2324_2526_4728_892a_2b2c_2d2e_2f30)),
         source: StoredIdentity::of(&Identity::new(IdentityKind::Naa, "naa.60014051234567890abcdef012345678")),

@@ -41,6 +41,28 @@ pub struct NodeId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub u32);
 
+/// The top bit of an incarnation: the registration guards against a host that was fenced and may wake up, and so must outlive
+/// the process that made it (design H2). It stands in the key, because nothing else is seen by whoever comes next.
+const GUARDS: u32 = 1 << 31;
+
+impl Incarnation {
+    /// The same start, as one that guards.
+    #[must_use]
+    pub fn guarding(self) -> Self {
+        Self(self.0 | GUARDS)
+    }
+
+    /// Whether it guards.
+    pub fn guards(self) -> bool {
+        self.0 & GUARDS != 0
+    }
+
+    /// A start that does not guard, of a random number.
+    pub fn of_random(number: u32) -> Self {
+        Self(number & !GUARDS)
+    }
+}
+
 /// `LF`, with the flag's bit clear.
 const MAGIC: u64 = 0x4C46;
 const MAGIC_SHIFT: u32 = 48;
@@ -84,6 +106,7 @@ impl OwnKey {
 impl fmt::Display for OwnKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {}, incarnation {:08x}", self.node.0, self.incarnation.0)?;
+        f.write_str(if self.incarnation.guards() { ", guards against a fenced host" } else { "" })?;
         if self.target_outdated { f.write_str(", target outdated") } else { Ok(()) }
     }
 }
@@ -92,16 +115,21 @@ impl fmt::Display for OwnKey {
 mod tests {
     use super::*;
 
-    const OWN: OwnKey = OwnKey { node: NodeId(0x0102), incarnation: Incarnation(0xA1B2_C3D4), target_outdated: false };
+    const OWN: OwnKey = OwnKey { node: NodeId(0x0102), incarnation: Incarnation(0x21B2_C3D4), target_outdated: false };
 
     #[test]
     fn golden() {
-        assert_eq!(OWN.key(), Key(0x4C46_0102_A1B2_C3D4));
+        assert_eq!(OWN.key(), Key(0x4C46_0102_21B2_C3D4));
         let flagged = OwnKey { target_outdated: true, ..OWN };
-        assert_eq!(flagged.key(), Key(0x4C47_0102_A1B2_C3D4));
+        assert_eq!(flagged.key(), Key(0x4C47_0102_21B2_C3D4));
         assert!(flagged.same_incarnation(OWN));
-        assert_eq!(OWN.key().to_string(), "0x4c460102a1b2c3d4");
-        assert_eq!(flagged.to_string(), "node 258, incarnation a1b2c3d4, target outdated");
+        assert_eq!(OWN.key().to_string(), "0x4c46010221b2c3d4");
+        assert_eq!(flagged.to_string(), "node 258, incarnation 21b2c3d4, target outdated");
+        let guarding = OwnKey { incarnation: OWN.incarnation.guarding(), ..OWN };
+        assert_eq!(guarding.key(), Key(0x4C46_0102_A1B2_C3D4));
+        assert!(!OWN.incarnation.guards() && guarding.incarnation.guards() && !guarding.same_incarnation(OWN));
+        assert_eq!(guarding.to_string(), "node 258, incarnation a1b2c3d4, guards against a fenced host");
+        assert_eq!(Incarnation::of_random(u32::MAX), Incarnation(0x7FFF_FFFF));
     }
 
     #[test]

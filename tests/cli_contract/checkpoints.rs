@@ -358,7 +358,6 @@ fn the_shape_of_checkpoint_show() {
     .checkpoint.format_version: number
     .checkpoint.group: null
     .checkpoint.migration: string
-    .checkpoint.others_fenced: bool
     .checkpoint.owner.node: number
     .checkpoint.owner.reservation_key: string
     .checkpoint.owner.since_unix_s: number

@@ -38,7 +38,6 @@ pub const FORMAT: u16 = 1;
 
 const TARGET_WAS_ZERO: u32 = 1;
 const FILL_UNREADABLE: u32 = 1 << 1;
-const OTHERS_FENCED: u32 = 1 << 2;
 
 /// The version of a program that writes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,8 +80,6 @@ pub struct Flags {
     pub target_was_zero: bool,
     /// Blocks that the source can't read become zeroes on the target.
     pub fill_unreadable: bool,
-    /// A host was fenced in this migration and may wake up later: the reservations outlive the copy (design H2).
-    pub others_fenced: bool,
 }
 
 /// The mover.
@@ -288,8 +285,7 @@ impl Record {
         f::RECORD_LENGTH.put(bytes, 512_u32.to_le_bytes());
         let zero = if self.flags.target_was_zero { TARGET_WAS_ZERO } else { 0 };
         let fill = if self.flags.fill_unreadable { FILL_UNREADABLE } else { 0 };
-        let fenced = if self.flags.others_fenced { OTHERS_FENCED } else { 0 };
-        f::FLAGS.put(bytes, (zero | fill | fenced).to_le_bytes());
+        f::FLAGS.put(bytes, (zero | fill).to_le_bytes());
     }
 
     fn put_place(&self, bytes: &mut [u8; RECORD_LEN], slot: SlotId) {

@@ -24,6 +24,7 @@ use crate::copy::transfer::{Transfers, WithBuf};
 use crate::copy::unreadable::{MOST_RANGES, UnreadableList};
 use crate::copy::zeroes::{ZeroMode, is_zero, parts_to_write};
 use crate::digest::{Contribution, DigestTable, ZeroExtents, contribution};
+use crate::lock::Guard;
 use crate::lun::LunIo;
 use crate::units::{Bytes, Span};
 
@@ -53,6 +54,9 @@ pub struct CopyState {
     pub source_len: Bytes,
     /// For whoever shows it.
     pub progress: Arc<Progress>,
+    /// Who knows whether the lock still is held: asked before each checkpoint, and where the storage refuses a request.
+    /// Nothing where no lock binds other hosts.
+    pub guard: Option<Arc<dyn Guard>>,
 }
 
 impl CopyState {
@@ -395,6 +399,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             block,
             progress: &self.state.progress,
             latencies: self.latencies,
+            guard: self.state.guard.as_ref(),
         }
     }
 
@@ -406,6 +411,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             block,
             progress: &self.state.progress,
             latencies: self.latencies,
+            guard: self.state.guard.as_ref(),
         }
     }
 

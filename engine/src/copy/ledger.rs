@@ -63,13 +63,11 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         Self { guard, ..self }
     }
 
-    /// Off the ring: the answer may take as long as a path needs to fail.
     async fn look_at_lock(&self) -> Result<(), StoreError> {
-        let Some(guard) = self.guard.clone() else { return Ok(()) };
-        let looked = tokio::task::spawn_blocking(move || guard.still_held()).await;
-        looked
-            .map_err(|error| StoreError::LookFailed(error.to_string()))?
-            .map_err(|error| StoreError::Lock(Box::new(error)))
+        match &self.guard {
+            Some(guard) => look(Arc::clone(guard)).await,
+            None => Ok(()),
+        }
     }
 
     /// The record as it was last written.
@@ -142,6 +140,20 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         whole.max(self.record.watermark)
     }
 
+    /// Writes a last checkpoint at `watermark` and lets go of the copy: no key stands in the record, so that whoever goes on
+    /// knows that this node has nothing in flight.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn let_go(&mut self, watermark: Bytes) -> Result<(), StoreError> {
+        self.look_at_lock().await?;
+        self.record.owner.reservation_key = 0;
+        self.fill_in(self.claimable(watermark));
+        self.store.write_watermark(&mut self.record).await?;
+        self.progress.checkpoints.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Writes checkpoints at their pace until the pass on `board` is over. A checkpoint that fails stops the pass.
     pub async fn keep(&mut self, board: &Board) {
         let mut last = Instant::now();
@@ -203,4 +215,12 @@ impl<'a, L: LunIo> Ledger<'a, L> {
             checkpoints: before.checkpoints + now(&run.checkpoints) + 1,
         };
     }
+}
+
+/// Looks whether the lock is still held. Off the ring: the answer may take as long as a path needs to fail.
+pub async fn look(guard: Arc<dyn Guard>) -> Result<(), StoreError> {
+    let looked = tokio::task::spawn_blocking(move || guard.still_held()).await;
+    looked
+        .map_err(|error| StoreError::LookFailed(error.to_string()))?
+        .map_err(|error| StoreError::Lock(Box::new(error)))
 }

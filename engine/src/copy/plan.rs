@@ -45,8 +45,6 @@ pub struct Options {
     pub resume: bool,
     /// Fence whoever holds the LUNs, and go on from the checkpoint where there is one.
     pub take_over: bool,
-    /// The operator's word that every host that was fenced in this copy is down, or was restarted since.
-    pub fenced_are_down: bool,
     /// The length of an extent, where not the default.
     pub extent: Option<Bytes>,
     /// Extents in flight for each worker, where not the default.
@@ -71,7 +69,6 @@ impl Default for Options {
             vehicle: Wanted::Auto,
             resume: false,
             take_over: false,
-            fenced_are_down: false,
             extent: None,
             depth: None,
             workers: None,
@@ -216,9 +213,9 @@ pub struct Plan {
     pub verify: bool,
     /// Whether the record says that everything was done before.
     pub already_complete: bool,
-    /// Whether a host was fenced in this copy that may wake up with writes of its own: the reservations must outlive the
-    /// copy then (design H2).
-    pub others_fenced: bool,
+    /// Whether another host was in the middle of this copy and has not let go: it may wake up with writes of its own, and the
+    /// reservations must outlive the copy then (design H2).
+    pub taken_from_another: bool,
 }
 
 impl Plan {
@@ -258,8 +255,6 @@ pub struct Found<'a> {
     pub unix_now: u64,
     /// Who copies from now on.
     pub owner: Owner,
-    /// Whether somebody was fenced for it.
-    pub others_fenced: bool,
 }
 
 /// What a record must say to be about these two LUNs.
@@ -289,8 +284,12 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
     let zeroes = zero_mode(found, options, known_zero)?;
     let already_complete = resumed.as_ref().is_some_and(|(record, _)| record.state == State::Committed);
     let was_zero = resumed.as_ref().map_or(known_zero.is_some(), |(record, _)| record.flags.target_was_zero);
-    let others_fenced = others_fenced(found, options, resumed.as_ref().map(|(record, _)| record));
-    let flags = Flags { target_was_zero: was_zero, fill_unreadable: options.fill_unreadable, others_fenced };
+    let taken_from_another = resumed.as_ref().is_some_and(|(record, _)| {
+        // A copier that ends in good order leaves no key in the record.
+        let was_another = record.owner.node != found.owner.node && record.owner.reservation_key != 0;
+        was_another && record.state != State::Committed
+    });
+    let flags = Flags { target_was_zero: was_zero, fill_unreadable: options.fill_unreadable };
     let checkpoints = match (resumed, found.layout) {
         (Some((record, next)), _) => Some(Checkpoints {
             record: Record {
@@ -323,18 +322,8 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
         pace: options.pace,
         verify: options.verify,
         already_complete,
-        others_fenced,
+        taken_from_another,
     })
-}
-
-/// Whether a fenced host may still wake up. A record of another node in the middle of its copy means that this node has
-/// fenced it and died before it could say so.
-fn others_fenced(found: &Found<'_>, options: &Options, record: Option<&Record>) -> bool {
-    let before = record.is_some_and(|record| {
-        let was_another = record.owner.node != found.owner.node && record.owner.reservation_key != 0;
-        record.flags.others_fenced || was_another && record.state != State::Committed
-    });
-    (found.others_fenced || before) && !options.fenced_are_down
 }
 
 /// The record to go on from, or none for a fresh start.

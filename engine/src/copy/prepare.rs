@@ -7,7 +7,7 @@
 //! counts: until then another host may have gone on copying.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,7 @@ use crate::copy::vehicle::choice::{VehicleName, VehicleRefusal};
 use crate::copy::vehicle::open::Chosen;
 use crate::lock::error::LockError;
 use crate::lock::pair::{Candidate, PairLock, Wishes};
+use crate::lun::LunIo;
 use crate::lun::error::LunError;
 use crate::lun::facts::{LunInfo, Role, Signature};
 use crate::lun::open::OpenLun;
@@ -84,6 +85,14 @@ pub enum PrepareError {
     /// The target's slots could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The source can't be read, so that nobody is fenced for it.
+    #[error("{}: its first block can't be read by this host: {source}; mend that before a take-over", path.display())]
+    Unreadable {
+        /// The source.
+        path: PathBuf,
+        /// The kernel's word.
+        source: std::io::Error,
+    },
     /// Other hosts could not be locked out, or have the lock.
     #[error(transparent)]
     Lock(#[from] Box<LockError>),
@@ -138,15 +147,14 @@ pub fn prepare(
     }
     let told = |error| with_checkpoint(error, &source, &target);
     let candidate = Candidate::look(&source, &target, wishes).map_err(told)?;
-    let own = candidate.own();
-    let owner = Owner { node: NodeId(own.node.0), since_unix_s: unix_now(), reservation_key: own.key().0 };
-    let pair = Pair { source: &source, target: &target, options, overrides, owner };
-    pair.check(false)?;
-    let lock = Arc::new(candidate.claim().map_err(told)?);
-    if lock.has_fenced() && !options.fenced_are_down {
-        // Before anything can fail: a refusal would give it back too.
-        lock.outlive(true);
+    let owner = |reservation_key| Owner { node: NodeId(wishes.node.id.0), since_unix_s: unix_now(), reservation_key };
+    let pair = Pair { source: &source, target: &target, options, overrides, owner: owner(0) };
+    let (plan, _) = pair.check()?;
+    if wishes.take_over {
+        prove_readable(&source)?;
     }
+    let lock = Arc::new(candidate.claim(plan.taken_from_another).map_err(told)?);
+    let owner = owner(lock.own().key().0);
     // Not before the lock: a reservation that is still to be fenced would refuse some of the questions.
     let vehicle = Chosen::of(&source, &target, options.vehicle)
         .map_err(|refusal| PrepareError::Refused(vec![Refused::Vehicle(refusal)]))?;
@@ -158,9 +166,21 @@ pub fn prepare(
     }
     let options = &vehicle.suited(options);
     let pair = Pair { source: &source, target: &target, options, overrides, owner };
-    let (plan, overridden) = pair.check(lock.has_fenced())?;
-    lock.outlive(plan.others_fenced);
+    let (plan, overridden) = pair.check()?;
+    lock.begin();
     Ok(Prepared { lock, source, target, vehicle, plan, overridden })
+}
+
+/// A host that can't read the source must not fence one that can (design H12).
+fn prove_readable(source: &OpenLun) -> Result<(), PrepareError> {
+    let (capacity, block) = (source.info.capacity, source.info.logical_block.as_len());
+    let failed = |source_of| PrepareError::Unreadable { path: source.info.path.clone(), source: source_of };
+    run_on_ring(8, async {
+        let io = UringLun::new(source.file(), false, capacity).map_err(PrepareError::Ring)?;
+        io.read_block(Bytes::ZERO, block).await.map_err(failed)
+    })
+    .map_err(PrepareError::Ring)??;
+    Ok(())
 }
 
 /// Who holds a LUN is told with what its checkpoint says of that copy: reading is open to everyone.
@@ -199,7 +219,7 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// Everything that is looked at on open descriptors: the plan, and which signatures were overridden.
-    fn check(&self, others_fenced: bool) -> Result<(Plan, Vec<Signature>), PrepareError> {
+    fn check(&self) -> Result<(Plan, Vec<Signature>), PrepareError> {
         let Self { source, target, options, overrides, owner } = *self;
         let signatures = signature::read(target.file(), &target.info.path)?;
         let slots = look_at_slots(&source.info, target)?;
@@ -213,7 +233,6 @@ impl Pair<'_> {
             new_uuid: Uuid::new_v4(),
             unix_now: unix_now(),
             owner,
-            others_fenced,
         };
         let planned = plan::plan(&found, options);
         let mut refused: Vec<Refused> = Vec::new();

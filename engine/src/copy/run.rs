@@ -79,6 +79,7 @@ fn copy_by<V: Vehicle>(
         last_good: LastGood::default(),
         source_len: prepared.source.info.capacity,
         progress: Arc::clone(progress),
+        guard: Some(Arc::clone(&prepared.lock) as Arc<dyn Guard>),
     };
     let board = Board::new(ExtentQueue::new(plan.bulk, plan.queue), Arc::clone(controls));
     let checkpoints = plan.checkpoints.as_ref().map(|checkpoints| CheckpointPlan {
@@ -104,7 +105,6 @@ fn copy_by<V: Vehicle>(
             controls: Arc::clone(controls),
             progress: Arc::clone(progress),
             latencies,
-            guard: Some(Arc::clone(&prepared.lock) as Arc<dyn Guard>),
             source_is_unchanged: &|| source_is_unchanged(&prepared.source),
         };
         session.run(&board, bufs).await.map(Some)

@@ -26,16 +26,15 @@ use futures_util::stream::FuturesUnordered;
 use crate::checkpoint::layout::{Layout, LayoutKind, SlotId};
 use crate::checkpoint::record::Record;
 use crate::checkpoint::state::State;
-use crate::checkpoint::store::Store;
+use crate::checkpoint::store::{Store, StoreError};
 use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::{CopyError, Side};
 use crate::copy::lane::{CopyState, Lane};
 use crate::copy::latency::Latencies;
-use crate::copy::ledger::{Ledger, Pace};
+use crate::copy::ledger::{Ledger, Pace, look};
 use crate::copy::queue::{ExtentQueue, QueueSizes};
 use crate::copy::retry::{Category, categorise};
 use crate::copy::unreadable::MOST_RANGES;
-use crate::lock::Guard;
 use crate::lun::LunIo;
 use crate::lun::device_error::errno_of;
 use crate::units::{Bytes, Span};
@@ -97,8 +96,6 @@ pub struct Session<'a, S, T> {
     pub progress: Arc<Progress>,
     /// This worker's latencies.
     pub latencies: &'a RefCell<Latencies>,
-    /// Whether the lock still is held, which is asked before each checkpoint; nothing where no lock binds other hosts.
-    pub guard: Option<Arc<dyn Guard>>,
     /// Whether the source still is what it was when the copy began. Asked before the copy calls itself complete.
     pub source_is_unchanged: &'a (dyn Fn() -> Result<(), CopyError> + Sync),
 }
@@ -116,6 +113,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             futures_util::future::join(self.lanes(bulk, bufs), idle(bulk)).await;
             let lo = bulk.finish()?;
             (self.source_is_unchanged)()?;
+            self.look_at_lock().await?;
             self.target.flush().await.map_err(CopyError::Flush)?;
             return Ok(if bulk.is_complete() { End::Complete } else { End::Interrupted(lo) });
         };
@@ -141,14 +139,14 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             plan.pace,
             plan.unix_now,
         )
-        .guarded_by(self.guard.clone());
+        .guarded_by(self.state.guard.clone());
         let end = self.with_checkpoints(&mut ledger, plan.start, plan.block, bulk, bufs).await;
         if let Err(error) = &end {
             // Helpers on other threads wait at the board too.
             bulk.stop();
             let metadata_is_good = !matches!(error, CopyError::Store(_) | CopyError::Flush(_)) && !error.is_fenced();
             if metadata_is_good && ledger.record().state == State::Syncing {
-                match ledger.checkpoint(bulk.lo()).await {
+                match ledger.let_go(bulk.lo()).await {
                     Ok(()) => tracing::info!(watermark = bulk.lo().0, "a last checkpoint was written"),
                     Err(error) => tracing::warn!(%error, "a last checkpoint could not be written"),
                 }
@@ -177,10 +175,11 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             bulk.open();
             (bufs, ()) = futures_util::future::join(self.lanes(bulk, bufs), ledger.keep(bulk)).await;
             let lo = bulk.finish()?;
-            ledger.checkpoint(lo).await?;
             if !bulk.is_complete() {
+                ledger.let_go(lo).await?;
                 return Ok(End::Interrupted(lo));
             }
+            ledger.checkpoint(lo).await?;
         } else {
             bulk.stop();
         }
@@ -207,6 +206,14 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         tried
     }
 
+    /// For a copy without checkpoints, which look by themselves.
+    async fn look_at_lock(&self) -> Result<(), StoreError> {
+        match &self.state.guard {
+            Some(guard) => look(Arc::clone(guard)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Carries extents with one lane for each buffer until the board has none left.
     async fn lanes(&self, board: &Board, bufs: Vec<S::Buf>) -> Vec<S::Buf> {
         run_lanes(self.source, self.target, self.state, board, self.latencies, bufs).await
@@ -228,6 +235,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             bufs = self.lanes(&board, bufs).await;
             board.finish()?;
             if !board.is_complete() {
+                ledger.let_go(layout.bulk_end()).await?;
                 return Ok(End::Interrupted(layout.bulk_end()));
             }
         }

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,10 +14,15 @@ use tokio::time::Instant;
 use crate::copy::board::Progress;
 use crate::copy::error::{CopyError, Side};
 use crate::copy::latency::Latencies;
+use crate::copy::ledger::look;
 use crate::copy::retry::{Category, categorise, next_try};
+use crate::lock::Guard;
 use crate::lun::device_error::errno_of;
 use crate::lun::{LunIo, Segment};
 use crate::units::{Bytes, Span};
+
+/// How often a request may meet a reservation conflict while a look says that the lock is held.
+const CONFLICTS: u32 = 4;
 
 /// A buffer that comes back with the outcome of what was done with it.
 pub type WithBuf<T, B> = (Result<T, CopyError>, B);
@@ -33,6 +39,8 @@ pub struct Transfers<'a, L> {
     pub progress: &'a Progress,
     /// This worker's latencies.
     pub latencies: &'a RefCell<Latencies>,
+    /// Who knows whether the lock still is held; nothing where no lock binds other hosts.
+    pub guard: Option<&'a Arc<dyn Guard>>,
 }
 
 impl<L: LunIo> Transfers<'_, L> {
@@ -151,12 +159,25 @@ impl<L: LunIo> Transfers<'_, L> {
         };
         *attempts += 1;
         let category = categorise(&error);
+        if category == Category::Fenced && *attempts < CONFLICTS && self.is_still_ours().await {
+            // A path had come back that was not registered, and is now.
+            self.retry_after(Duration::ZERO).await;
+            return Ok(0);
+        }
         match next_try(category, *attempts) {
             Some(wait) if category == Category::Transient || also_medium => {
                 self.retry_after(wait).await;
                 Ok(0)
             }
             _ => Err((category, error)),
+        }
+    }
+
+    /// Whether the lock is held, though the storage has refused a request.
+    async fn is_still_ours(&self) -> bool {
+        match self.guard {
+            Some(guard) => look(Arc::clone(guard)).await.is_ok(),
+            None => false,
         }
     }
 

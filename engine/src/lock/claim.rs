@@ -22,16 +22,12 @@ const ALLOCATION: u32 = 0xFFFF;
 
 /// How often one PERSISTENT RESERVE OUT is sent again after a look at what the last one did. Each unit attention that
 /// announces a changed reservation costs one.
-const TRIES: u32 = 8;
+pub(super) const TRIES: u32 = 8;
 
 /// How long registrations without a holder may take to become something else: another copier that starts at this moment
 /// either reserves or lets go.
 const SETTLE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// The longest that Linux lets a block request of a SCSI disk take (`/sys/block/sdX/device/timeout`, 30 s) and then tries
-/// again before it gives up. A fence waits that long where a device can't be reset.
-const DRAIN: Duration = Duration::from_secs(60);
 
 /// Every path to one LUN.
 pub struct Paths {
@@ -61,18 +57,35 @@ pub struct Claim {
     pub aptpl: bool,
     /// Each path.
     pub paths: Vec<PathState>,
-    /// Whose registrations a fence has removed.
+    /// Registrations of other hosts that a fence has removed.
     pub fenced: Vec<Key>,
+    /// Keys of earlier starts of this node that were replaced or fenced.
+    pub replaced: Vec<Key>,
     /// How the fence made sure that nothing was in flight any more; nothing where nobody was fenced.
     pub drained: Option<Drained>,
 }
 
+impl Claim {
+    /// Whether the reservation must outlive this process: somebody was fenced for it who may wake up, or an earlier start of
+    /// this node kept it for that reason.
+    pub fn guards(&self) -> bool {
+        let guarded = |key: &Key| OwnKey::from_key(*key).is_some_and(|own| own.incarnation.guards());
+        !self.fenced.is_empty() || self.replaced.iter().any(guarded)
+    }
+
+    /// Whether giving it back would take away what others rely on: see [`Claim::guards`]; and what an earlier start of this
+    /// node left behind stays until a run of it ends well.
+    pub(super) fn is_inherited(&self) -> bool {
+        !self.fenced.is_empty() || !self.replaced.is_empty()
+    }
+}
+
 /// A claim on its way.
-struct Attempt {
-    claim: Claim,
-    take_over: bool,
+pub(super) struct Attempt {
+    pub(super) claim: Claim,
+    pub(super) take_over: bool,
     /// Holders that may be fenced.
-    victims: Vec<Key>,
+    pub(super) victims: Vec<Key>,
 }
 
 /// How a fence made sure that what the victim had in flight has ended.
@@ -121,21 +134,14 @@ impl Paths {
     }
 
     /// Registers `own` on every path and reserves. With `take_over` whoever holds it is fenced first, once it has been seen to
-    /// hold it for that long: one who has only just taken over is alive. Earlier starts of this
-    /// node are replaced, where this host's own paths prove to be theirs: whoever calls holds the LUN's exclusive open, so
-    /// they are dead.
+    /// hold it for that long: one who has only just taken over is alive. Earlier starts of this node are replaced, where this
+    /// host's own paths prove to be theirs: whoever calls holds the LUN's exclusive open, so they are dead.
     ///
     /// # Errors
-    /// Why it was not taken. Then nothing of this start is left on the LUN, as far as it let itself be removed.
+    /// Why it was not taken. Then nothing of this start is left on the LUN, as far as it let itself be removed; unless
+    /// somebody was fenced, or an earlier start of this node replaced: then the LUN must not be opened to everyone, and what
+    /// was registered stays.
     pub fn claim(&self, own: OwnKey, take_over: Option<Duration>) -> Result<Claim, LockError> {
-        let claimed = self.try_claim(own, take_over);
-        if claimed.is_err() {
-            self.withdraw(own);
-        }
-        claimed
-    }
-
-    fn try_claim(&self, own: OwnKey, take_over: Option<Duration>) -> Result<Claim, LockError> {
         let before = self.look()?;
         self.may_register(&before, own)?;
         let victims = match (take_over, before.held) {
@@ -143,23 +149,42 @@ impl Paths {
             _ => Vec::new(),
         };
         let aptpl = self.capabilities().is_ok_and(|able| able.persist_through_power_loss);
-        let claim = Claim { own, aptpl, paths: Vec::new(), fenced: Vec::new(), drained: None };
+        let (paths, fenced, replaced) = (Vec::new(), Vec::new(), Vec::new());
+        let claim = Claim { own, aptpl, paths, fenced, replaced, drained: None };
         let mut attempt = Attempt { claim, take_over: take_over.is_some(), victims };
-        let replaced = self.register_everywhere(&mut attempt)?;
+        match self.try_claim(&mut attempt) {
+            Ok(()) => Ok(attempt.claim),
+            Err(error) if attempt.claim.is_inherited() => {
+                tracing::warn!(device = %self.device, "what is registered stays, or a fenced host could write");
+                Err(error)
+            }
+            Err(error) => {
+                self.withdraw(own, attempt.claim.aptpl);
+                Err(error)
+            }
+        }
+    }
+
+    fn try_claim(&self, attempt: &mut Attempt) -> Result<(), LockError> {
+        let own = attempt.claim.own;
+        self.register_everywhere(attempt)?;
         let Some(first) = self.first_registered(&attempt.claim.paths) else {
             let last = attempt.claim.paths.last().and_then(|path| path.error.clone()).unwrap_or_default();
             return Err(LockError::NoPath { device: self.device.clone(), paths: self.paths.len(), last });
         };
-        self.settle(&first, &mut attempt)?;
-        if replaced {
+        self.settle(&first, attempt)?;
+        if !attempt.claim.replaced.is_empty() && attempt.claim.drained.is_none() {
             // What an earlier start had in flight is done, since its exclusive open has fallen; the reset is for what a
             // target may still hold back (H7).
             let reset = first.transport().reset_logical_unit().is_ok();
-            attempt.claim.drained.get_or_insert(if reset { Drained::OwnAndReset } else { Drained::Own });
+            attempt.claim.drained = Some(if reset { Drained::OwnAndReset } else { Drained::Own });
             self.clear_attentions();
+        } else if attempt.take_over && attempt.claim.drained.is_none() {
+            // Nobody holds it, and a dead host may still have writes in flight: a power loss of the LUN, say, has taken the
+            // registration and not the host.
+            attempt.claim.drained = Some(self.drain(&first));
         }
-        self.holds(own)?;
-        Ok(attempt.claim)
+        self.holds(own)
     }
 
     /// Waits, and looks whether the same key still holds it. Whoever takes it meanwhile has won.
@@ -175,11 +200,11 @@ impl Paths {
     }
 
     /// Registers on every path. Earlier starts of this node that turn out to be this host's own become victims: they are
-    /// dead, though a path that is down may still bear their key. Whether there were any.
-    fn register_everywhere(&self, attempt: &mut Attempt) -> Result<bool, LockError> {
-        let (claim, mut replaced) = (&mut attempt.claim, Vec::new());
+    /// dead, though a path that is down may still bear their key.
+    fn register_everywhere(&self, attempt: &mut Attempt) -> Result<(), LockError> {
+        let claim = &mut attempt.claim;
         for path in &self.paths {
-            let state = self.register(&Initiator::new(path.as_ref()), claim.own, &mut claim.aptpl, &mut replaced);
+            let state = self.register(&Initiator::new(path.as_ref()), claim.own, &mut claim.aptpl, &mut claim.replaced);
             claim.paths.push(match state {
                 Ok(()) => PathState { path: path.name().into(), registered: true, error: None },
                 Err(error) if self.paths.len() == 1 || matches!(error, LockError::OtherProgram { .. }) => {
@@ -188,9 +213,8 @@ impl Paths {
                 Err(error) => PathState { path: path.name().into(), registered: false, error: Some(error.to_string()) },
             });
         }
-        let any = !replaced.is_empty();
-        attempt.victims.extend(replaced);
-        Ok(any)
+        attempt.victims.extend(&claim.replaced);
+        Ok(())
     }
 
     /// Whether the look allows for a registration at all.
@@ -206,7 +230,7 @@ impl Paths {
 
     /// Puts `own` on one path. Where the path still bears a key of an earlier start of this node, that one is replaced, and
     /// with it the reservation that it may hold.
-    fn register(
+    pub(super) fn register(
         &self,
         path: &Initiator<'_>,
         own: OwnKey,
@@ -255,38 +279,44 @@ impl Paths {
 
     /// Reserves and fences until this start alone is registered and holds the reservation, or says who stands in the way.
     ///
-    /// Of several who start or take over at once those who lose go away by themselves, and are given the time. To preempt
-    /// them meanwhile would not only be rude: LIO deadlocks where a nexus is preempted while it preempts (ADR 0008).
+    /// Of several who start or take over at once those who lose go away by themselves, and are given the time, anew after
+    /// each fence. To preempt them meanwhile would not only be rude: LIO deadlocks where a nexus is preempted while it
+    /// preempts (ADR 0008).
     fn settle(&self, path: &Initiator<'_>, attempt: &mut Attempt) -> Result<(), LockError> {
-        let (own, started) = (attempt.claim.own, path.transport().now());
+        let (own, mut started) = (attempt.claim.own, path.transport().now());
         loop {
             let view = look(path)?;
             self.may_register(&view, own)?;
+            let others = view.others(own);
+            let dead: Vec<Key> = others.iter().copied().filter(|key| attempt.victims.contains(key)).collect();
             let waiting = path.transport().now().saturating_sub(started) < SETTLE;
             match standing(&view, own) {
-                Standing::Ours if view.others(own).is_empty() => return Ok(()),
+                Standing::Ours if others.is_empty() => return Ok(()),
                 Standing::Free => self.reserve(path, own)?,
                 Standing::HeldBy(by) if attempt.victims.contains(&by.key()) => {
-                    self.fence(path, own, by.key(), true, &mut attempt.claim)?;
+                    self.fence(path, by.key(), true, &mut attempt.claim)?;
+                    started = path.transport().now();
                 }
                 Standing::HeldBy(by) => return Err(self.held(by)),
+                Standing::Ours | Standing::Registered(_) if !dead.is_empty() => {
+                    self.fence_all(path, &dead, &mut attempt.claim)?;
+                    started = path.transport().now();
+                }
                 // Whoever reserves first has it.
                 Standing::Registered(_) if waiting && self.reserve(path, own).is_ok() => {}
                 Standing::Ours | Standing::Registered(_) if waiting => path.transport().wait(LOOK_AGAIN),
                 Standing::Ours | Standing::Registered(_) if attempt.take_over => {
-                    for victim in view.others(own) {
-                        self.fence(path, own, victim, false, &mut attempt.claim)?;
-                    }
+                    self.fence_all(path, &others, &mut attempt.claim)?;
                 }
                 Standing::Ours | Standing::Registered(_) => {
-                    return Err(LockError::Registered { device: self.device.clone(), keys: view.others(own) });
+                    return Err(LockError::Registered { device: self.device.clone(), keys: others });
                 }
                 Standing::Foreign { .. } | Standing::Unclear => unreachable!("may_register has refused these"),
             }
         }
     }
 
-    fn held(&self, by: OwnKey) -> LockError {
+    pub(super) fn held(&self, by: OwnKey) -> LockError {
         LockError::HeldElsewhere { device: self.device.clone(), by, since: None }
     }
 
@@ -312,65 +342,6 @@ impl Paths {
         Err(LockError::Lost { device: self.device.clone(), by: look(path)?.held.map(|held| held.key) })
     }
 
-    /// The three steps of a fence (design 10). `is_holder`: the victim holds the reservation, which goes to `own` with it.
-    fn fence(
-        &self,
-        path: &Initiator<'_>,
-        own: OwnKey,
-        victim: Key,
-        is_holder: bool,
-        claim: &mut Claim,
-    ) -> Result<(), LockError> {
-        tracing::warn!(device = %self.device, %victim, "fencing");
-        self.preempt(path, own, victim, is_holder)?;
-        let drained = match path.transport().reset_logical_unit() {
-            Ok(()) => Drained::Reset,
-            Err(error) => {
-                let seconds = DRAIN.as_secs();
-                tracing::warn!(device = %self.device, %error, seconds, "the unit can't be reset; waiting until nothing can be in flight");
-                path.transport().wait(DRAIN);
-                Drained::WaitedOut
-            }
-        };
-        self.clear_attentions();
-        let view = look(path)?;
-        if view.keys.contains(&victim) {
-            let why = "it is registered again".to_owned();
-            return Err(LockError::FenceUnproven { device: self.device.clone(), victim, why });
-        }
-        if is_holder && !view.is_held_by(own.key()) {
-            return Err(LockError::Lost { device: self.device.clone(), by: view.held.map(|held| held.key) });
-        }
-        claim.fenced.push(victim);
-        claim.drained = Some(drained);
-        Ok(())
-    }
-
-    /// PREEMPT until a look shows that the victim's registrations are gone. Of two who preempt the same victim one wins; the
-    /// other one reads who.
-    fn preempt(&self, path: &Initiator<'_>, own: OwnKey, victim: Key, is_holder: bool) -> Result<(), LockError> {
-        for _ in 0..TRIES {
-            path.clear_attentions()?;
-            let sent = path.send(&ReservationOut::Preempt { key: own.key(), victim, kind: KIND });
-            let view = look(path)?;
-            let is_gone = !view.keys.contains(&victim);
-            if is_gone && (!is_holder || view.is_held_by(own.key())) {
-                return Ok(());
-            }
-            if is_gone || !view.keys.contains(&own.key()) {
-                return Err(match standing(&view, own) {
-                    Standing::HeldBy(by) => self.held(by),
-                    _ => LockError::Lost { device: self.device.clone(), by: view.held.map(|held| held.key) },
-                });
-            }
-            if let Err(error @ (CommandError::Failed { .. } | CommandError::NotSent { .. })) = sent {
-                return Err(error.into());
-            }
-        }
-        let why = format!("PREEMPT was sent {TRIES} times, and it is still registered");
-        Err(LockError::FenceUnproven { device: self.device.clone(), victim, why })
-    }
-
     /// Looks whether `own` holds the reservation.
     ///
     /// # Errors
@@ -383,46 +354,12 @@ impl Paths {
         Err(LockError::Lost { device: self.device.clone(), by: view.held.map(|held| held.key) })
     }
 
-    /// Tries to register on the paths that were down when the lock was taken; those that came back bear the key then.
-    pub fn mend(&self, claim: &mut Claim) {
-        for (path, state) in self.paths.iter().zip(&mut claim.paths).filter(|(_, state)| !state.registered) {
-            let path = Initiator::new(path.as_ref());
-            if self.register(&path, claim.own, &mut claim.aptpl, &mut Vec::new()).is_ok() {
-                tracing::warn!(path = %state.path, "a path is back, and registered");
-                *state = PathState { path: state.path.clone(), registered: true, error: None };
-            }
-        }
-    }
-
-    /// Unregisters `own` on every path; the last one gives up the reservation with it. What somebody else has done to the
-    /// LUN meanwhile stays as it is.
-    pub fn withdraw(&self, own: OwnKey) {
-        for path in &self.paths {
-            let path = Initiator::new(path.as_ref());
-            let device = path.transport().name();
-            for _ in 0..TRIES {
-                let cleared = path.clear_attentions();
-                let gone = ReservationOut::Register { current: own.key(), new: Key::NONE, reach: Reach::default() };
-                let sent = cleared.and_then(|_| path.send(&gone));
-                match (sent, look(&path)) {
-                    (Ok(_), _) => break,
-                    (Err(_), Ok(view)) if !view.keys.contains(&own.key()) => break,
-                    (Err(CommandError::Unknown { .. }), Ok(_)) => {}
-                    (Err(error), _) => {
-                        tracing::warn!(device, %error, "the registration could not be removed");
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn first_registered(&self, states: &[PathState]) -> Option<Initiator<'_>> {
+    pub(super) fn first_registered(&self, states: &[PathState]) -> Option<Initiator<'_>> {
         let mut both = self.paths.iter().zip(states);
         both.find(|(_, state)| state.registered).map(|(path, _)| Initiator::new(path.as_ref()))
     }
 
-    fn clear_attentions(&self) {
+    pub(super) fn clear_attentions(&self) {
         for path in &self.paths {
             // A path that is down says so where it matters.
             let _ = Initiator::new(path.as_ref()).clear_attentions();
@@ -480,7 +417,7 @@ fn ask(question: ReservationQuestion) -> PersistentReserveIn {
     PersistentReserveIn { question, allocation: ALLOCATION }
 }
 
-fn look(path: &Initiator<'_>) -> Result<View, LockError> {
+pub(super) fn look(path: &Initiator<'_>) -> Result<View, LockError> {
     let keys = path.ask(&ask(ReservationQuestion::ReadKeys), read_keys)?;
     let reservation = path.ask(&ask(ReservationQuestion::ReadReservation), read_reservation)?;
     Ok(View {

@@ -309,7 +309,7 @@ mod tests {
         assert!(matches!(refused, LockError::HeldElsewhere { by, .. } if by == own(1, 1)), "{refused}");
         one.holds(own(1, 1)).unwrap();
         assert_eq!(one.look().unwrap().keys, [own(1, 1).key()], "the refused one has left nothing");
-        one.withdraw(own(1, 1));
+        one.withdraw(own(1, 1), true);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!((claim.fenced, claim.drained), (vec![own(1, 1).key()], Some(Drained::Reset)));
         let lost = one.holds(own(1, 1)).unwrap_err();
         assert!(matches!(lost, LockError::Lost { by: Some(by), .. } if by == own(2, 1).key()), "{lost}");
-        one.withdraw(own(1, 1));
+        one.withdraw(own(1, 1), true);
         two.holds(own(2, 1)).unwrap();
     }
 

@@ -57,6 +57,17 @@ pub enum LockError {
         /// The path.
         path: String,
     },
+    /// A take-over of what can't be reserved would fence nobody.
+    #[error(
+        "{device}: nothing keeps a host that still copies to it from going on, since there is no reservation to take ({why}): make \
+         sure that it is down, and say so with --fenced-hosts-are-down"
+    )]
+    CannotFence {
+        /// The target.
+        device: String,
+        /// Why it has none.
+        why: String,
+    },
     /// More is registered than one command can tell.
     #[error("{device}: it has more registrations than can be read at once; remove stale ones")]
     Unclear {
@@ -112,6 +123,7 @@ impl LockError {
             Self::Registered { .. } => "registered_elsewhere",
             Self::Foreign { .. } => "foreign_registrations",
             Self::OtherProgram { .. } => "other_registration",
+            Self::CannotFence { .. } => "cannot_fence",
             Self::Unclear { .. } => "too_many_registrations",
             Self::Lost { .. } => "fenced",
             Self::FenceUnproven { .. } => "fence_unproven",

@@ -37,8 +37,8 @@ impl ThisNode {
     /// A key for this start of it: random, and new each time.
     pub fn key(&self) -> OwnKey {
         let random = Uuid::new_v4().as_u128().to_le_bytes();
-        let incarnation = u32::from_le_bytes([random[0], random[1], random[2], random[3]]);
-        OwnKey { node: self.id, incarnation: Incarnation(incarnation), target_outdated: false }
+        let number = u32::from_le_bytes([random[0], random[1], random[2], random[3]]);
+        OwnKey { node: self.id, incarnation: Incarnation::of_random(number), target_outdated: false }
     }
 }
 

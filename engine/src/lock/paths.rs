@@ -5,10 +5,13 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use lunferry_scsi::cdb::Cdb;
 use lunferry_scsi::sg::SgDevice;
-use lunferry_scsi::transport::Transport;
+use lunferry_scsi::status::Completion;
+use lunferry_scsi::transport::{Data, Transport};
 use serde::Serialize;
 
 use super::claim::Paths;
@@ -139,10 +142,7 @@ fn multipath(info: &LunInfo, device: String) -> Result<Ways, LockError> {
     let mut paths: Vec<Box<dyn Transport>> = Vec::new();
     for slave in sysfs::entries(&dir.join("slaves")) {
         let node = Path::new("/dev").join(slave.replace('!', "/"));
-        match SgDevice::open(&node) {
-            Ok(sg) => paths.push(Box::new(sg)),
-            Err(error) => paths.push(Box::new(Closed { name: node.display().to_string(), errno: errno(&error) })),
-        }
+        paths.push(Box::new(PathDevice::new(node)));
     }
     if paths.is_empty() {
         return Ok(Ways::none("it is a multipath device without paths"));
@@ -150,37 +150,48 @@ fn multipath(info: &LunInfo, device: String) -> Result<Ways, LockError> {
     Ok(Ways::scsi(device, paths))
 }
 
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// A path that could not even be opened: it is listed with its error, and counts as down.
-struct Closed {
+/// A path below a multipath device. One that can't be opened counts as down, with its error, and is opened when it answers.
+struct PathDevice {
+    node: PathBuf,
     name: String,
-    errno: i32,
+    open: Mutex<Option<Arc<SgDevice>>>,
+    since: Instant,
 }
 
-impl Transport for Closed {
+impl PathDevice {
+    fn new(node: PathBuf) -> Self {
+        Self { name: node.display().to_string(), node, open: Mutex::new(None), since: Instant::now() }
+    }
+
+    fn device(&self) -> io::Result<Arc<SgDevice>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = open.as_ref() {
+            return Ok(Arc::clone(device));
+        }
+        let device = Arc::new(SgDevice::open(&self.node)?);
+        *open = Some(Arc::clone(&device));
+        Ok(device)
+    }
+}
+
+impl Transport for PathDevice {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn send(
-        &self,
-        _: &lunferry_scsi::cdb::Cdb,
-        _: lunferry_scsi::transport::Data<'_>,
-        _: std::time::Duration,
-    ) -> io::Result<lunferry_scsi::status::Completion> {
-        Err(io::Error::from_raw_os_error(self.errno))
+    fn send(&self, cdb: &Cdb, data: Data<'_>, timeout: Duration) -> io::Result<Completion> {
+        self.device()?.send(cdb, data, timeout)
     }
 
     fn reset_logical_unit(&self) -> io::Result<()> {
-        Err(io::Error::from_raw_os_error(self.errno))
+        self.device()?.reset_logical_unit()
     }
 
-    fn now(&self) -> std::time::Duration {
-        std::time::Duration::ZERO
+    fn now(&self) -> Duration {
+        self.since.elapsed()
     }
 
-    fn wait(&self, _: std::time::Duration) {}
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }

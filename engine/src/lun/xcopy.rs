@@ -117,6 +117,17 @@ fn meaning(error: &CommandError) -> ArrayError {
         Some(Category::CopyAborted(Some(NOT_REACHABLE))) => ArrayError::GaveUp(format!(
             "{error}; an array that copies as a host of its own is refused by the reservation, as on LIO"
         )),
-        _ => ArrayError::GaveUp(error.to_string()),
+        // Not begun, or ended by the array itself.
+        Some(
+            Category::CopyAborted(_)
+            | Category::IllegalRequest(_)
+            | Category::Busy
+            | Category::TaskSetFull
+            | Category::NoSpace
+            | Category::MediumError { .. }
+            | Category::WriteProtected(_),
+        ) if !matches!(error, CommandError::Unknown { .. }) => ArrayError::GaveUp(error.to_string()),
+        // It may still be copying, or this is another LUN by now.
+        _ => ArrayError::Fatal(io),
     }
 }

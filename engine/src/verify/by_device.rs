@@ -124,6 +124,6 @@ impl DeviceComparison<'_> {
     }
 
     fn transfers<'a>(&'a self, lun: &'a SgLun, side: Side) -> Transfers<'a, SgLun> {
-        Transfers { lun, side, block: self.block, progress: self.progress, latencies: self.latencies }
+        Transfers { lun, side, block: self.block, progress: self.progress, latencies: self.latencies, guard: None }
     }
 }

@@ -86,6 +86,6 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Comparison<'_, S, T> {
     }
 
     fn transfers<'a, L: LunIo>(&'a self, lun: &'a L, side: Side) -> Transfers<'a, L> {
-        Transfers { lun, side, block: self.block, progress: self.progress, latencies: self.latencies }
+        Transfers { lun, side, block: self.block, progress: self.progress, latencies: self.latencies, guard: None }
     }
 }

@@ -82,6 +82,7 @@ impl<T: LunIo> Rereading<'_, T> {
             block: self.block,
             progress: self.progress,
             latencies: self.latencies,
+            guard: None,
         }
     }
 }

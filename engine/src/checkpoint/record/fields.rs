@@ -97,7 +97,7 @@ table! {
     WRITER_MINOR after WRITER_MAJOR "writer_minor" 2 "minor";
     WRITER_PATCH after WRITER_MINOR "writer_patch" 2 "patch";
     RECORD_LENGTH after WRITER_PATCH "record_length" 4 "512";
-    FLAGS after RECORD_LENGTH "flags" 4 "Bit 0: target was zero; bit 1: fill unreadable; bit 2: a host was fenced that may wake; all others 0";
+    FLAGS after RECORD_LENGTH "flags" 4 "Bit 0: target was zero; bit 1: fill unreadable; all others 0";
     SLOT_POSITION after FLAGS "slot_position" 8 "Where this record belongs: its first byte on the target";
     SLOT_LBA after SLOT_POSITION "slot_lba" 8 "The same in the target's logical blocks";
     TARGET_BLOCK after SLOT_LBA "target_block" 4 "The target's logical block in bytes: a power of two, 512 to 65536";

@@ -10,9 +10,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::fields::{self as f, Field, MAGIC_BYTES, RECORD_LEN};
-use super::{
-    Counters, Defect, FILL_UNREADABLE, FORMAT, Flags, OTHERS_FENCED, StoredIdentity, TARGET_WAS_ZERO, WriterVersion,
-};
+use super::{Counters, Defect, FILL_UNREADABLE, FORMAT, Flags, StoredIdentity, TARGET_WAS_ZERO, WriterVersion};
 use crate::checkpoint::layout::{AreaSpec, Layout, LayoutKind, SlotId};
 use crate::checkpoint::state::State;
 use crate::units::Bytes;
@@ -69,14 +67,10 @@ pub(super) fn writer_at(bytes: &[u8; RECORD_LEN]) -> WriterVersion {
 
 pub(super) fn flags_at(bytes: &[u8; RECORD_LEN]) -> Result<Flags, Defect> {
     let flags = f::FLAGS.u32(bytes);
-    if flags & !(TARGET_WAS_ZERO | FILL_UNREADABLE | OTHERS_FENCED) != 0 {
+    if flags & !(TARGET_WAS_ZERO | FILL_UNREADABLE) != 0 {
         return malformed(f::FLAGS, format_args!("{flags:#x}"), "made of bits that are known");
     }
-    Ok(Flags {
-        target_was_zero: flags & TARGET_WAS_ZERO != 0,
-        fill_unreadable: flags & FILL_UNREADABLE != 0,
-        others_fenced: flags & OTHERS_FENCED != 0,
-    })
+    Ok(Flags { target_was_zero: flags & TARGET_WAS_ZERO != 0, fill_unreadable: flags & FILL_UNREADABLE != 0 })
 }
 
 pub(super) fn uuid_at(field: Field, bytes: &[u8; RECORD_LEN]) -> Option<Uuid> {

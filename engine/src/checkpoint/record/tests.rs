@@ -13,7 +13,7 @@ pub(crate) fn sample() -> Record {
     let target_len = Bytes::gib(2);
     Record {
         writer: WriterVersion::THIS,
-        flags: Flags { target_was_zero: true, fill_unreadable: false, others_fenced: false },
+        flags: Flags { target_was_zero: true, fill_unreadable: false },
         migration: Uuid::from_u128(0x1111),
         group: None,
         source: StoredIdentity::of(&Identity::new(IdentityKind::Naa, "naa.6001405aaaa")),
@@ -66,7 +66,7 @@ fn every_state_flag_and_layout_comes_back() {
         let record = Record {
             state,
             pending_step: State::ALL.get(at + 1).copied(),
-            flags: Flags { target_was_zero: at % 2 == 0, fill_unreadable: at % 3 == 0, others_fenced: at % 5 == 0 },
+            flags: Flags { target_was_zero: at % 2 == 0, fill_unreadable: at % 3 == 0 },
             group: (at % 2 == 0).then(|| Uuid::from_u128(9)),
             layout: overlay,
             watermark: Bytes::mib(2),
@@ -116,7 +116,7 @@ fn what_is_out_of_range_is_named() {
     let cases: &[(Field, &[u8])] = &[
         (f::FORMAT_VERSION, &[0, 0]),
         (f::RECORD_LENGTH, &[0, 4, 0, 0]),
-        (f::FLAGS, &[8, 0, 0, 0]),
+        (f::FLAGS, &[4, 0, 0, 0]),
         (f::SLOT_POSITION, &4096_u64.to_le_bytes()),
         (f::SLOT_LBA, &1_u64.to_le_bytes()),
         (f::TARGET_BLOCK, &[0, 0, 0, 0]),
@@ -208,7 +208,6 @@ fn the_view_has_the_names_that_scripts_rely_on() {
         "extent_bytes": 512 << 10,
         "target_was_zero": true,
         "fill_unreadable": false,
-        "others_fenced": false,
         "written_at_unix_s": 1_700_000_123,
         "area": {
             "layout": "past_end", "start_bytes": (2_u64 << 30) - (4 << 20), "size_bytes": 4 << 20,

@@ -45,8 +45,6 @@ pub struct RecordView {
     pub target_was_zero: bool,
     /// Whether unreadable blocks of the source become zeroes on the target.
     pub fill_unreadable: bool,
-    /// Whether a host was fenced that may wake up.
-    pub others_fenced: bool,
     /// When it was made, Unix time.
     pub written_at_unix_s: u64,
     /// Where the metadata lies.
@@ -126,7 +124,6 @@ impl Record {
             extent_bytes: self.extent_size,
             target_was_zero: self.flags.target_was_zero,
             fill_unreadable: self.flags.fill_unreadable,
-            others_fenced: self.flags.others_fenced,
             written_at_unix_s: self.written_at_unix_s,
             area: self.area_view(),
             counters: self.counters,

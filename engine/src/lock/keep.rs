@@ -1,0 +1,103 @@
+//! Keeping a reservation while a copy runs, and giving it back.
+//!
+//! Acts, through [`Transport`](lunferry_scsi::transport::Transport)s alone. What must hold: whoever was fenced is not
+//! brought back by what was meant to mend a path.
+
+use lunferry_scsi::command::reservation::{Reach, ReservationOut};
+use lunferry_scsi::initiator::{CommandError, Initiator};
+use lunferry_scsi::key::{Incarnation, Key, OwnKey};
+
+use super::claim::{Claim, PathState, Paths, TRIES, look};
+use super::error::LockError;
+use super::standing::KIND;
+
+impl Paths {
+    /// Looks whether the claim still holds, after registering on paths that have come back. A fenced host that has come back
+    /// by way of a path that it registered at the last moment is fenced again.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`], and then nothing of this start is registered on any path that answers.
+    pub fn keep(&self, claim: &mut Claim) -> Result<(), LockError> {
+        self.mend(claim);
+        // The look comes last: while a path was mended somebody may have taken over.
+        if let Err(error) = self.holds(claim.own) {
+            if matches!(error, LockError::Lost { .. }) {
+                self.withdraw(claim.own, claim.aptpl);
+            }
+            return Err(error);
+        }
+        let keys = self.look()?.keys;
+        let back: Vec<Key> = claim.fenced.iter().copied().filter(|key| keys.contains(key)).collect();
+        match self.first_registered(&claim.paths) {
+            Some(path) if !back.is_empty() => self.fence_all(&path, &back, claim),
+            _ => Ok(()),
+        }
+    }
+
+    /// Registers on the paths that were down when the lock was taken and answer now. One try each: this is in front of a
+    /// checkpoint.
+    fn mend(&self, claim: &mut Claim) {
+        for (path, state) in self.paths.iter().zip(&mut claim.paths).filter(|(_, state)| !state.registered) {
+            let path = Initiator::new(path.as_ref());
+            let still_ours = look(&path).is_ok_and(|view| view.is_held_by(claim.own.key()));
+            if still_ours && self.register(&path, claim.own, &mut claim.aptpl, &mut Vec::new()).is_ok() {
+                tracing::warn!(path = %state.path, "a path is back, and registered");
+                *state = PathState { path: state.path.clone(), registered: true, error: None };
+            }
+        }
+    }
+
+    /// Unregisters `own` on every path, and the reservation goes with its holder. What somebody else has done to the LUN
+    /// meanwhile stays as it is. `aptpl` as it was registered with: each registration sets it for all.
+    pub fn withdraw(&self, own: OwnKey, aptpl: bool) {
+        let reach = Reach { aptpl, all_target_ports: false };
+        let mut alive = None;
+        for path in &self.paths {
+            let path = Initiator::new(path.as_ref());
+            match unregister(&path, own.key(), reach) {
+                Ok(()) => alive = Some(path),
+                Err(error) => {
+                    tracing::warn!(path = path.transport().name(), %error, "the registration could not be removed there");
+                }
+            }
+        }
+        if let Some(path) = alive
+            && look(&path).is_ok_and(|view| view.keys.contains(&own.key()))
+            && let Err(error) = remove_unreachable(&path, own, reach)
+        {
+            tracing::warn!(device = %self.device, %error, "a registration through a path that is down stays");
+        }
+    }
+}
+
+/// Removes a key from one path. That it is not there is as good.
+fn unregister(path: &Initiator<'_>, key: Key, reach: Reach) -> Result<(), LockError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let gone = ReservationOut::Register { current: key, new: Key::NONE, reach };
+        let error = match path.clear_attentions().and_then(|_| path.send(&gone)) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let is_listed = look(path)?.keys.contains(&key);
+        match error {
+            _ if !is_listed => return Ok(()),
+            // It may be listed for another path, which this nexus can't remove.
+            error if error.is_conflict() && tries > 1 => return Ok(()),
+            CommandError::Unknown { .. } if tries < TRIES => {}
+            error => return Err(error.into()),
+        }
+    }
+}
+
+/// Removes a registration of this start, and the reservation with it, that stands on a path that is down: under a key for the
+/// occasion, since a nexus that preempts its own key is a use after free in LIO.
+fn remove_unreachable(path: &Initiator<'_>, own: OwnKey, reach: Reach) -> Result<(), LockError> {
+    let other = OwnKey { incarnation: Incarnation(own.incarnation.0 ^ 1), ..own }.key();
+    path.send(&ReservationOut::Register { current: Key::NONE, new: other, reach })?;
+    let removed = path.send(&ReservationOut::Preempt { key: other, victim: own.key(), kind: KIND });
+    unregister(path, other, reach)?;
+    removed?;
+    Ok(())
+}

@@ -1,4 +1,23 @@
-//! The agents' protocol: a pure state machine (no I/O, no clock, no thread), its wire format, the agent that owns it and
-//! the UDP driver that feeds it.
+//! The agents' protocol as a state machine: who copies, what is agreed, who takes over.
 //!
-//! This room may use `engine` and, through it, `scsi`. It is still empty: `lunferry copy` runs on one host.
+//! Pure: every file here takes values and gives values. Time, datagrams, what the storage said and what the operator wants
+//! come in as [`event::Event`]s, what is to be done goes out as [`event::Action`]s, so that the simulator and the agent run
+//! the very same code. The agent and its UDP driver are not written yet.
+//!
+//! ```text
+//!   config    who belongs to the cluster, and every time span of the protocol
+//!   event     what goes in and what comes out
+//!   message   what nodes say to each other
+//!   sight     what the storage says of itself: keys, holders, heartbeat sectors
+//!   hearing   who was heard of, when, and what that makes of them
+//!   fence     the next step of a fence, from what the storage shows
+//!   node      one node's part in one migration: the state machine itself
+//! ```
+
+pub mod config;
+pub mod event;
+pub mod fence;
+pub mod hearing;
+pub mod message;
+pub mod node;
+pub mod sight;

@@ -1,0 +1,3 @@
+//! Tests of the state machine on its own.
+//!
+//! Pure: as what it tests.

@@ -175,6 +175,8 @@ impl Node {
         let declined = match (wish, state) {
             (Wish::Define, _) => Some(Declined::State(state)),
             (Wish::Evict(node), _) if !moving.peers.contains_key(&node) => Some(Declined::NoMember(node)),
+            // Also while a step waits for that very node.
+            (Wish::Evict(_), _) if moving.handing.is_none() => None,
             (Wish::Evict(_) | Wish::MoveTo(_) | Wish::Sync | Wish::Pause | Wish::Resume, _) if busy => {
                 Some(Declined::Busy)
             }

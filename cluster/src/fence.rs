@@ -47,12 +47,20 @@ pub enum Next {
 impl Fence {
     /// Takes both LUNs from `holder`, who was seen to hold the source; from nobody where nobody held it. Both are reset in
     /// any case: what an earlier start of this node had in flight counts as well (design H7).
+    ///
+    /// # Panics
+    /// Where `holder` is the own key: who holds has nobody to fence there.
     pub fn take_over(own: OwnKey, holder: Option<Key>) -> Self {
+        assert!(holder != Some(own.key()), "{own} was to fence itself");
         Self { own, victims: holder.into_iter().collect(), elected: false, dirty: Lun::BOTH.into() }
     }
 
     /// Removes `victims` from both LUNs, which `own` holds.
+    ///
+    /// # Panics
+    /// Where the own key is among them.
     pub fn evict(own: OwnKey, victims: BTreeSet<Key>) -> Self {
+        assert!(!victims.contains(&own.key()), "{own} was to fence itself");
         Self { own, victims, elected: true, dirty: Lun::BOTH.into() }
     }
 

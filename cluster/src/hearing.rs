@@ -19,6 +19,8 @@ pub struct Heard {
     pub at: Ms,
     /// What it was.
     pub role: Role,
+    /// Whether it heard somebody who leads.
+    pub led: bool,
     /// The epoch that it acted in.
     pub epoch: Epoch,
 }
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn silence_makes_yellow_after_three_beats_and_red_after_the_timeout() {
         let (mut hearing, timing) = (Hearing::default(), Timing::DEFAULT);
-        let heard = Heard { incarnation: Incarnation(1), at: Ms(1_000), role: Role::Mover, epoch: Epoch(1) };
+        let heard = Heard { incarnation: Incarnation(1), at: Ms(1_000), role: Role::Mover, led: true, epoch: Epoch(1) };
         hearing.note(NodeId(1), heard);
         let colours = [1_750, 1_751, 2_249, 2_250].map(|now| hearing.colour(NodeId(1), Ms(now), &timing));
         assert_eq!(colours, [Colour::Green, Colour::Yellow, Colour::Yellow, Colour::Red]);

@@ -87,6 +87,8 @@ pub enum Body {
     Heartbeat {
         /// What the sender is.
         role: Role,
+        /// Whether it hears somebody who leads, or leads itself.
+        led: bool,
         /// What it knows to be agreed.
         agreed: Agreed,
         /// How far the copy is.

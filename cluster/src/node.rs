@@ -24,6 +24,7 @@
 //! - A node sends with an epoch of its own only after the checkpoint with that epoch stands in both slots (design H9).
 //! - A node acts on a state only when it stands in both slots: its own write has returned, or a mover said so (S8).
 //! - Epoch, window and step that a node goes by never go down.
+//! - A silence counts only while this node itself was awake.
 
 mod candidate;
 mod joining;
@@ -51,6 +52,9 @@ use crate::sight::{DiskBeat, Sight};
 
 /// How often a node wants to be told the time, at least.
 pub const TICK: Ms = Ms(125);
+
+/// A gap between two events from which on a node must have stood still itself: its process or its host was stopped.
+const SLEPT: Ms = Ms(TICK.0 * 4);
 
 /// Where a node is. The diagram is in the file's head.
 #[derive(Clone, Debug)]
@@ -127,6 +131,8 @@ pub struct Status {
     pub over: Option<Over>,
     /// The epoch that it goes by.
     pub epoch: Epoch,
+    /// The mover, as far as this node has a part: itself, or whom it follows.
+    pub mover: Option<NodeId>,
     /// What it knows to be agreed.
     pub agreed: Option<Agreed>,
     /// Of a mover: everything below is durable.
@@ -165,7 +171,11 @@ impl Node {
     /// Where `now` went back, or where a state was reached that no sequence of events may lead to.
     pub fn handle(&mut self, now: Ms, event: Event, out: &mut Vec<Action>) {
         assert!(now >= self.now, "time went back from {} ms to {} ms", self.now.0, now.0);
+        let slept = now.since(self.now) >= SLEPT;
         self.now = now;
+        if slept {
+            self.woke();
+        }
         match event {
             Event::Tick => {}
             Event::Received { from, incarnation, message } => self.received(from, incarnation, message, out),
@@ -185,7 +195,7 @@ impl Node {
     pub fn status(&self) -> Status {
         let over = if let Phase::Over(why) = &self.phase { Some(*why) } else { None };
         let durable = if let Phase::Mover(moving) = &self.phase { Some(moving.durable) } else { None };
-        Status { role: self.role(), over, epoch: self.epoch(), agreed: self.agreed(), durable }
+        Status { role: self.role(), over, epoch: self.epoch(), mover: self.mover(), agreed: self.agreed(), durable }
     }
 
     /// This start's key.
@@ -214,6 +224,14 @@ impl Node {
         }
     }
 
+    fn mover(&self) -> Option<NodeId> {
+        match &self.phase {
+            Phase::Member(following) => Some(following.mover),
+            Phase::Mover(_) => Some(self.config.me),
+            Phase::Starting | Phase::Joining(_) | Phase::Candidate(_) | Phase::Over(_) => None,
+        }
+    }
+
     fn agreed(&self) -> Option<Agreed> {
         match &self.phase {
             Phase::Member(following) => Some(following.agreed),
@@ -223,14 +241,29 @@ impl Node {
         }
     }
 
+    /// This node has stood still. What it didn't hear or see meanwhile says nothing of others: all watching begins anew, or it
+    /// would fence who is alive.
+    fn woke(&mut self) {
+        let now = self.now;
+        self.seen.holder = None;
+        self.seen.beats.clear();
+        match &mut self.phase {
+            Phase::Joining(joining) => joining.woke(now),
+            Phase::Member(following) => following.woke(now),
+            Phase::Candidate(candidate) => candidate.woke(now),
+            Phase::Mover(moving) => moving.woke(now),
+            Phase::Starting | Phase::Over(_) => {}
+        }
+    }
+
     fn received(&mut self, from: NodeId, incarnation: Incarnation, message: Message, out: &mut Vec<Action>) {
         if from == self.config.me || !self.config.nodes.contains(&from) {
             return;
         }
         let Message { epoch, body } = message;
         self.heard_epoch = self.heard_epoch.max(epoch);
-        if let Body::Heartbeat { role, .. } = body {
-            self.hearing.note(from, Heard { incarnation, at: self.now, role, epoch });
+        if let Body::Heartbeat { role, led, .. } = body {
+            self.hearing.note(from, Heard { incarnation, at: self.now, role, led, epoch });
         }
         match &self.phase {
             Phase::Joining(_) => self.joining_received(from, message, out),
@@ -335,7 +368,8 @@ impl Node {
         self.beat_due = self.now + self.config.timing.beat;
         let agreed = self.agreed().unwrap_or(Agreed { step: 0, state: State::Defined });
         let lo = if let Phase::Mover(moving) = &self.phase { moving.durable } else { Bytes::ZERO };
-        let body = Body::Heartbeat { role, agreed, lo };
+        let led = matches!(role, Role::Mover | Role::Claimant) || self.hears_a_leader();
+        let body = Body::Heartbeat { role, led, agreed, lo };
         let epoch = self.epoch();
         out.extend(self.config.others().map(|node| Action::Send(node, Message { epoch, body })));
         if matches!(role, Role::Member | Role::Candidate | Role::Claimant | Role::Mover) {
@@ -378,6 +412,11 @@ impl Node {
         }
     }
 
+    /// When somebody who leads was heard last, where that isn't too long ago.
+    fn leader_heard_at(&self) -> Option<Ms> {
+        self.hearing.leader(self.now, &self.config.timing).map(|(_, heard)| heard.at)
+    }
+
     /// Whether somebody else leads, as far as one can hear.
     fn hears_a_leader(&self) -> bool {
         self.hearing.leader(self.now, &self.config.timing).is_some()
@@ -391,15 +430,20 @@ impl Node {
         looked.since(since.max(watched_since)) >= self.config.timing.stale_after
     }
 
-    /// Design H12: whether enough of the registered nodes are in hearing for a fence, or nobody else is alive at all. A tie
-    /// counts where `tie_wins`.
+    /// Design H12: whether enough of the registered nodes are in hearing and of one mind for a fence, or nobody else is alive
+    /// at all. A tie counts where `tie_wins`.
+    ///
+    /// Of one mind: those who hear a leader count for a mover, the others for a candidate. So a mover that some don't hear
+    /// and a candidate that doesn't hear it never have a majority both, and don't preempt each other at the same time.
     fn may_fence(&self, sight: &Sight, watched_since: Ms, tie_wins: bool) -> bool {
         let mut registered: Vec<NodeId> = sight.source.nodes().map(|key| key.node).collect();
         registered.push(self.config.me);
         registered.sort_unstable();
         registered.dedup();
-        let heard: Vec<NodeId> = self.hearing.audible(self.now, &self.config.timing).map(|(node, _)| node).collect();
-        let is_present = |node: &NodeId| *node == self.config.me || heard.contains(node);
+        let leads = matches!(self.role(), Some(Role::Mover));
+        let audible = self.hearing.audible(self.now, &self.config.timing).filter(|(_, heard)| heard.led == leads);
+        let agreeing: Vec<NodeId> = audible.map(|(node, _)| node).collect();
+        let is_present = |node: &NodeId| *node == self.config.me || agreeing.contains(node);
         let (present, absent): (Vec<NodeId>, Vec<NodeId>) = registered.into_iter().partition(is_present);
         present.len() > absent.len()
             || (tie_wins && present.len() == absent.len())

@@ -60,6 +60,14 @@ impl Candidate {
         Self { entered: now, origin, planned, stage: Stage::Weighing }
     }
 
+    /// Who hasn't won yet weighs anew; who has goes by what the storage shows.
+    pub(super) fn woke(&mut self, now: Ms) {
+        self.entered = now;
+        if !self.leads() {
+            self.stage = Stage::Weighing;
+        }
+    }
+
     /// Whether it holds the source, as far as it knows.
     pub(super) fn leads(&self) -> bool {
         match &self.stage {
@@ -168,6 +176,10 @@ impl Node {
         let Some(whose) = OwnKey::from_key(holder) else {
             return Verdict::Wait;
         };
+        // An earlier attempt of this start has won, and it didn't hear so.
+        if whose.same_incarnation(self.own) {
+            return Verdict::Fence(None);
+        }
         if let Some(mover) = candidate.planned {
             return if whose.node == mover { Verdict::Fence(Some(holder)) } else { Verdict::Withdraw };
         }

@@ -31,6 +31,10 @@ impl Joining {
     pub(super) fn new(now: Ms) -> Self {
         Self { since: now, admitted: None, look_at: now, owes_answer: false }
     }
+
+    pub(super) fn woke(&mut self, now: Ms) {
+        self.since = now;
+    }
 }
 
 impl Node {
@@ -82,9 +86,7 @@ impl Node {
             joining.owes_answer = false;
             out.push(Action::Send(mover, Message { epoch: heard.epoch, body: Body::Registered }));
         }
-        if leader.is_some() {
-            joining.since = now;
-        }
+        joining.since = joining.since.max(leader.map_or(Ms::default(), |(_, heard)| heard.at));
         if !may_ask {
             return;
         }

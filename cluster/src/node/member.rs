@@ -14,7 +14,7 @@ use crate::message::{Agreed, Body, Message, Role, Window};
 /// Whom a member follows, and how far.
 #[derive(Clone, Debug)]
 pub(super) struct Following {
-    mover: NodeId,
+    pub(super) mover: NodeId,
     pub(super) epoch: Epoch,
     pub(super) agreed: Agreed,
     /// The last window that it holds; 0 before the first.
@@ -29,6 +29,10 @@ pub(super) struct Following {
 impl Following {
     pub(super) fn new(mover: NodeId, epoch: Epoch, agreed: Agreed, now: Ms) -> Self {
         Self { mover, epoch, agreed, held: 0, step: 0, heard: now, look_at: now }
+    }
+
+    pub(super) fn woke(&mut self, now: Ms) {
+        (self.heard, self.look_at) = (now, now);
     }
 
     /// The same, with a whole timeout until it tries to take over again.
@@ -133,13 +137,11 @@ impl Node {
 
     pub(super) fn drive_member(&mut self, out: &mut Vec<Action>) {
         let (now, may_ask, timing) = (self.now, self.may_ask(), self.config.timing);
-        let hears_a_leader = self.hears_a_leader();
+        let heard_at = self.leader_heard_at();
         let Phase::Member(following) = &mut self.phase else {
             return;
         };
-        if hears_a_leader {
-            following.heard = now;
-        }
+        following.heard = following.heard.max(heard_at.unwrap_or_default());
         if now.since(following.heard) >= timing.act_after {
             self.phase = Phase::Candidate(Candidate::new(now, Some(following.clone()), None));
             self.drive_candidate(out);

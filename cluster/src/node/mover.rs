@@ -145,6 +145,13 @@ impl Moving {
         }
     }
 
+    pub(super) fn woke(&mut self, now: Ms) {
+        (self.began, self.look_at) = (now, now);
+        for peer in self.peers.values_mut() {
+            peer.since = now;
+        }
+    }
+
     pub(super) fn copy_stopped(&mut self) {
         self.copying = Copying::Idle;
     }
@@ -305,15 +312,20 @@ impl Node {
         }
     }
 
-    /// Lets in who asks, once nothing of its earlier starts is left; gives up on who is silent.
+    /// Lets in who asks, once nothing of its earlier starts is left; gives up on who is silent. Both may need a fence, so both
+    /// wait until this node may fence (H12; in a tie the mover does).
     fn drive_admission(&mut self, out: &mut Vec<Action>) {
         let (now, timing) = (self.now, self.config.timing);
         let silent = self.silent();
+        let may_fence = match (&self.phase, self.seen.sight()) {
+            (Phase::Mover(moving), Some(sight)) => self.may_fence(sight, moving.began, true),
+            _ => false,
+        };
         let Phase::Mover(moving) = &mut self.phase else {
             return;
         };
         // While a hand-over waits, nothing but looks may be on its way to the LUNs.
-        if now < moving.admits_at || moving.handing.is_some() {
+        if now < moving.admits_at || moving.handing.is_some() || !may_fence {
             return;
         }
         moving.admits_at = now + timing.resend;
@@ -330,9 +342,9 @@ impl Node {
         }
     }
 
-    /// Members that have been silent for too long, where this node may fence at all (H12; in a tie the mover does).
+    /// Members that have been silent for too long.
     fn silent(&self) -> Vec<Key> {
-        let (Phase::Mover(moving), Some(sight)) = (&self.phase, self.seen.sight()) else {
+        let Phase::Mover(moving) = &self.phase else {
             return Vec::new();
         };
         let silent = |(node, peer): &(&NodeId, &Peer)| {
@@ -340,9 +352,10 @@ impl Node {
             let since = heard.map_or(peer.since, |heard| heard.at.max(peer.since));
             self.now.since(since) >= self.config.timing.evict_after
         };
-        let keys: Vec<Key> = moving.peers.iter().filter(silent).map(|(_, peer)| peer.key.key()).collect();
-        let may = self.config.silent == Silent::Evict && !keys.is_empty() && self.may_fence(sight, moving.began, true);
-        if may { keys } else { Vec::new() }
+        match self.config.silent {
+            Silent::Evict => moving.peers.iter().filter(silent).map(|(_, peer)| peer.key.key()).collect(),
+            Silent::Wait => Vec::new(),
+        }
     }
 
     /// Whether a node is a member that is heard.
@@ -370,7 +383,8 @@ impl Node {
         } else if let Some(to) = moving.ready_to_decide() {
             moving.job = Job::Writing { upto: moving.copied, purpose: Purpose::Decision(to) };
             Op::Flush
-        } else if let Some((node, heard)) = moving.registered.pop_first().and_then(|node| Some((node, hearing.of(node)?)))
+        } else if let Some((node, heard)) =
+            moving.registered.pop_first().and_then(|node| Some((node, hearing.of(node)?)))
         {
             moving.job = Job::Admitting(OwnKey { node, incarnation: heard.incarnation, target_outdated: false });
             Op::Look
@@ -408,13 +422,7 @@ impl Node {
                     }
                 }
                 Op::Write(record, _) => self.written(record, out),
-                Op::Look
-                | Op::Prove
-                | Op::Register(_)
-                | Op::Reserve(_)
-                | Op::Preempt(..)
-                | Op::Read
-                | Op::Flush => {}
+                Op::Look | Op::Prove | Op::Register(_) | Op::Reserve(_) | Op::Preempt(..) | Op::Read | Op::Flush => {}
             },
             Outcome::Read(_) => {}
             Outcome::Failed(trouble) => match op {
@@ -422,13 +430,9 @@ impl Node {
                     let why = if trouble == Trouble::Conflict { Over::Fenced } else { Over::StorageFailed };
                     self.end(why, out);
                 }
-                Op::Look
-                | Op::Prove
-                | Op::Register(_)
-                | Op::Reserve(_)
-                | Op::Preempt(..)
-                | Op::Reset(_)
-                | Op::Read => self.gives_up(out),
+                Op::Look | Op::Prove | Op::Register(_) | Op::Reserve(_) | Op::Preempt(..) | Op::Reset(_) | Op::Read => {
+                    self.gives_up(out)
+                }
             },
         }
     }

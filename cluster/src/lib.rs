@@ -11,6 +11,8 @@
 //!   sight     what the storage says of itself: keys, holders, heartbeat sectors
 //!   hearing   who was heard of, when, and what that makes of them
 //!   fence     the next step of a fence, from what the storage shows
+//!   wire      a message as an authenticated datagram
+//!   session   which datagrams are believed: no replays, no unknown starts
 //!   node      one node's part in one migration: the state machine itself
 //! ```
 
@@ -20,4 +22,6 @@ pub mod fence;
 pub mod hearing;
 pub mod message;
 pub mod node;
+pub mod session;
 pub mod sight;
+pub mod wire;

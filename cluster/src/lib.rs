@@ -16,6 +16,7 @@
 //!   node      one node's part in one migration: the state machine itself
 //! ```
 
+pub mod agent;
 pub mod config;
 pub mod event;
 pub mod fence;

@@ -4,4 +4,5 @@
 //!   storage   the seam to the LUNs: what the loop asks for, and what is reported back
 //! ```
 
+pub mod settings;
 pub mod storage;

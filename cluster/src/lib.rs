@@ -23,6 +23,7 @@ pub mod fence;
 pub mod hearing;
 pub mod message;
 pub mod node;
+pub mod order;
 pub mod session;
 pub mod sight;
 pub mod wire;

@@ -7,7 +7,7 @@
 //! above the last one changes nothing. So every message can be sent again until it is answered.
 
 use lunferry_engine::checkpoint::state::State;
-use lunferry_engine::units::{Bytes, Epoch};
+use lunferry_engine::units::{Bytes, BytesPerSecond, Epoch};
 use lunferry_scsi::key::Incarnation;
 
 /// A message of an authenticated sender.
@@ -80,6 +80,22 @@ impl Unfit {
     pub const ALL: [Self; 4] = [Self::Door, Self::Source, Self::Target, Self::Registration];
 }
 
+/// What a heartbeat tells for operators. The protocol decides nothing by it; the agent fills it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauges {
+    /// Of a mover: everything below is written. It need not be durable.
+    pub written: Bytes,
+    /// How fast it copies.
+    pub rate: BytesPerSecond,
+    /// How fast it may.
+    pub limit: Option<BytesPerSecond>,
+}
+
+impl Gauges {
+    /// Of a node that copies nothing.
+    pub const NONE: Self = Self { written: Bytes::ZERO, rate: BytesPerSecond(0), limit: None };
+}
+
 /// What a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -93,6 +109,8 @@ pub enum Body {
         agreed: Agreed,
         /// How far the copy is.
         lo: Bytes,
+        /// More of it, for operators.
+        gauges: Gauges,
     },
     /// A mover lets this start of a node register its key.
     Admit {

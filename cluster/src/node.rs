@@ -47,7 +47,7 @@ use self::mover::Moving;
 use crate::config::{Config, Ms};
 use crate::event::{Action, Declined, Event, Notice, Op, OpId, Outcome, Over, Trouble, Wish};
 use crate::hearing::{Heard, Hearing};
-use crate::message::{Agreed, Body, Message, Role, Unfit};
+use crate::message::{Agreed, Body, Gauges, Message, Role, Unfit};
 use crate::sight::{DiskBeat, Sight};
 
 /// How often a node wants to be told the time, at least.
@@ -137,6 +137,8 @@ pub struct Status {
     pub agreed: Option<Agreed>,
     /// Of a mover: everything below is durable.
     pub durable: Option<Bytes>,
+    /// Of a mover: everything below is written.
+    pub written: Option<Bytes>,
 }
 
 impl Node {
@@ -194,8 +196,16 @@ impl Node {
     /// What this node is at the moment.
     pub fn status(&self) -> Status {
         let over = if let Phase::Over(why) = &self.phase { Some(*why) } else { None };
-        let durable = if let Phase::Mover(moving) = &self.phase { Some(moving.durable) } else { None };
-        Status { role: self.role(), over, epoch: self.epoch(), mover: self.mover(), agreed: self.agreed(), durable }
+        let moving = if let Phase::Mover(moving) = &self.phase { Some(moving) } else { None };
+        let (durable, written) = (moving.map(|moving| moving.durable), moving.map(|moving| moving.copied));
+        let (epoch, mover, agreed) = (self.epoch(), self.mover(), self.agreed());
+        Status { role: self.role(), over, epoch, mover, agreed, durable, written }
+    }
+
+    /// Of a mover: a member that is heard, to whom it can hand over.
+    pub fn heir(&self) -> Option<NodeId> {
+        let mut others = self.config.others();
+        others.find(|node| self.is_green(*node))
     }
 
     /// This start's key.
@@ -365,11 +375,13 @@ impl Node {
         if self.now < self.beat_due {
             return;
         }
-        self.beat_due = self.now + self.config.timing.beat;
+        // On a grid, so that one agent's nodes beat in the same moment and share their datagrams, whatever else wakes them.
+        let beat = self.config.timing.beat.0;
+        self.beat_due = Ms((self.now.0 / beat + 1) * beat);
         let agreed = self.agreed().unwrap_or(Agreed { step: 0, state: State::Defined });
         let lo = if let Phase::Mover(moving) = &self.phase { moving.durable } else { Bytes::ZERO };
         let led = matches!(role, Role::Mover | Role::Claimant) || self.hears_a_leader();
-        let body = Body::Heartbeat { role, led, agreed, lo };
+        let body = Body::Heartbeat { role, led, agreed, lo, gauges: Gauges::NONE };
         let epoch = self.epoch();
         out.extend(self.config.others().map(|node| Action::Send(node, Message { epoch, body })));
         if matches!(role, Role::Member | Role::Candidate | Role::Claimant | Role::Mover) {

@@ -1,4 +1,4 @@
-//! Which datagrams are believed: those for this node, of a start of their sender that has proved to be alive, each once.
+//! Which datagrams are believed: those for this agent, of a start of their sender that has proved to be alive, each once.
 //!
 //! Pure: a decoded datagram in, what to do with it out. Nonces are handed in.
 //!
@@ -12,37 +12,40 @@
 
 use std::collections::BTreeMap;
 
-use lunferry_scsi::key::{Incarnation, NodeId};
+use lunferry_scsi::key::NodeId;
 use uuid::Uuid;
 
 use crate::config::Ms;
-use crate::message::Message;
-use crate::wire::{Content, Datagram};
+use crate::wire::{Boot, Content, Datagram, Entry};
 
 /// How long one challenge counts. Until then no other one is sent to that node, so that a flood of recordings makes no
 /// flood of challenges.
 const CHALLENGE: Ms = Ms(500);
 
+/// How often at most a challenge of a start that isn't known is answered, so that a flood of recorded ones is no flood of
+/// answers.
+const ANSWER: Ms = Ms(100);
+
 #[derive(Clone, Debug, Default)]
 struct Peer {
-    known: Option<(Incarnation, u64)>,
-    challenged: Option<(Incarnation, u64, Ms)>,
+    known: Option<(Boot, u64)>,
+    challenged: Option<(Boot, u64, Ms)>,
+    answered_at: Option<Ms>,
 }
 
-/// What this node knows of the others' starts.
+/// What this agent knows of the others' starts.
 #[derive(Clone, Debug)]
 pub struct Sessions {
     cluster: Uuid,
-    migration: Uuid,
     me: NodeId,
     peers: BTreeMap<NodeId, Peer>,
 }
 
 /// What a datagram comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Believe it.
-    Believe(Message),
+    Believe(Vec<Entry>),
     /// Send the sender this; what came is dropped.
     Say(Content),
     /// It was an answer; from now on this start is believed.
@@ -56,13 +59,11 @@ pub enum Verdict {
 pub enum Dropped {
     /// Of another cluster.
     Cluster,
-    /// Of another migration.
-    Migration,
     /// For another node, or of one that doesn't belong to the cluster.
     Address,
-    /// Its counter isn't above the last one.
+    /// Its counter isn't above the last one: it was overtaken, came by a second network too, or is a recording.
     Replay,
-    /// Of a start that is challenged already.
+    /// Of a start that isn't known, and was challenged or answered a moment ago.
     Unproven,
     /// An answer that nobody waits for.
     Answer,
@@ -70,39 +71,53 @@ pub enum Dropped {
 
 impl Sessions {
     /// For the node `me` of `nodes`.
-    pub fn new(cluster: Uuid, migration: Uuid, me: NodeId, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+    pub fn new(cluster: Uuid, me: NodeId, nodes: impl IntoIterator<Item = NodeId>) -> Self {
         let peers = nodes.into_iter().filter(|node| *node != me).map(|node| (node, Peer::default())).collect();
-        Self { cluster, migration, me, peers }
+        Self { cluster, me, peers }
     }
 
     /// Judges a datagram whose MAC was right. `nonce` is random and new each time.
-    pub fn judge(&mut self, now: Ms, datagram: &Datagram, nonce: u64) -> Verdict {
+    pub fn judge(&mut self, now: Ms, datagram: Datagram, nonce: u64) -> Verdict {
         if datagram.cluster != self.cluster {
             return Verdict::Drop(Dropped::Cluster);
-        }
-        if datagram.migration != self.migration {
-            return Verdict::Drop(Dropped::Migration);
         }
         let peer = if datagram.receiver == self.me { self.peers.get_mut(&datagram.sender) } else { None };
         let Some(peer) = peer else {
             return Verdict::Drop(Dropped::Address);
         };
+        let (boot, counter) = (datagram.boot, datagram.counter);
         match datagram.content {
-            // It costs the same to answer a recording, and helps nobody: the answer bears this start and its counter.
-            Content::Challenge { nonce } => Verdict::Say(Content::Answer { nonce }),
-            Content::Answer { nonce } => peer.answered(now, datagram, nonce),
-            Content::Message(message) => peer.said(now, datagram, message, nonce),
+            Content::Challenge { nonce } => peer.asked(now, boot, counter, nonce),
+            Content::Answer { nonce } => peer.answered(now, boot, counter, nonce),
+            Content::Entries(entries) => peer.said(now, boot, counter, entries, nonce),
         }
     }
 }
 
 impl Peer {
-    fn answered(&mut self, now: Ms, datagram: &Datagram, nonce: u64) -> Verdict {
+    /// An answer helps nobody who has a recording: it bears this start and its counter, and goes to the peer's own address.
+    fn asked(&mut self, now: Ms, boot: Boot, counter: u64, nonce: u64) -> Verdict {
+        match &mut self.known {
+            Some((known, last)) if *known == boot => {
+                if counter <= *last {
+                    return Verdict::Drop(Dropped::Replay);
+                }
+                *last = counter;
+            }
+            Some(_) | None => {
+                if self.answered_at.is_some_and(|at| now.since(at) < ANSWER) {
+                    return Verdict::Drop(Dropped::Unproven);
+                }
+                self.answered_at = Some(now);
+            }
+        }
+        Verdict::Say(Content::Answer { nonce })
+    }
+
+    fn answered(&mut self, now: Ms, boot: Boot, counter: u64, nonce: u64) -> Verdict {
         match self.challenged {
-            Some((incarnation, asked, since))
-                if incarnation == datagram.incarnation && asked == nonce && now.since(since) < CHALLENGE =>
-            {
-                self.known = Some((incarnation, datagram.counter));
+            Some((of, asked, since)) if of == boot && asked == nonce && now.since(since) < CHALLENGE => {
+                self.known = Some((boot, counter));
                 self.challenged = None;
                 Verdict::Known
             }
@@ -110,20 +125,20 @@ impl Peer {
         }
     }
 
-    fn said(&mut self, now: Ms, datagram: &Datagram, message: Message, nonce: u64) -> Verdict {
+    fn said(&mut self, now: Ms, boot: Boot, counter: u64, entries: Vec<Entry>, nonce: u64) -> Verdict {
         match &mut self.known {
-            Some((incarnation, last)) if *incarnation == datagram.incarnation => {
-                if datagram.counter <= *last {
+            Some((known, last)) if *known == boot => {
+                if counter <= *last {
                     return Verdict::Drop(Dropped::Replay);
                 }
-                *last = datagram.counter;
-                Verdict::Believe(message)
+                *last = counter;
+                Verdict::Believe(entries)
             }
             Some(_) | None => {
                 if self.challenged.is_some_and(|(_, _, since)| now.since(since) < CHALLENGE) {
                     return Verdict::Drop(Dropped::Unproven);
                 }
-                self.challenged = Some((datagram.incarnation, nonce, now));
+                self.challenged = Some((boot, nonce, now));
                 Verdict::Say(Content::Challenge { nonce })
             }
         }

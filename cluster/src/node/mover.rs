@@ -316,6 +316,9 @@ impl Node {
     /// wait until this node may fence (H12; in a tie the mover does).
     fn drive_admission(&mut self, out: &mut Vec<Action>) {
         let (now, timing) = (self.now, self.config.timing);
+        if matches!(&self.phase, Phase::Mover(moving) if now < moving.admits_at) {
+            return;
+        }
         let silent = self.silent();
         let may_fence = match (&self.phase, self.seen.sight()) {
             (Phase::Mover(moving), Some(sight)) => self.may_fence(sight, moving.began, true),
@@ -325,7 +328,7 @@ impl Node {
             return;
         };
         // While a hand-over waits, nothing but looks may be on its way to the LUNs.
-        if now < moving.admits_at || moving.handing.is_some() || !may_fence {
+        if moving.handing.is_some() || !may_fence {
             return;
         }
         moving.admits_at = now + timing.resend;

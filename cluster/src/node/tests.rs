@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{Silent, Timing};
 use crate::event::{Checkpoint, Slots};
 use crate::fence::{Fence, Next};
-use crate::message::Window;
+use crate::message::{Gauges, Window};
 use crate::sight::{Lun, Standing};
 
 const ME: OwnKey = OwnKey { node: NodeId(1), incarnation: Incarnation(11), target_outdated: false };
@@ -131,7 +131,7 @@ impl Driven {
 
     fn mover_with_a_member(step: Option<Wish>) -> Self {
         let mut driven = Self::taking_over().pop().expect("a mover");
-        driven.hear(Body::Heartbeat { role: Role::Joining, led: true, agreed: agreed(0), lo: Bytes::ZERO }, 0);
+        driven.hear(heartbeat_as(Role::Joining), 0);
         for _ in 0..8 {
             driven.hear(Body::Registered, driven.node.epoch().0);
             driven.answer_with(&sight(&[ME, OTHER], Some(ME)));
@@ -167,7 +167,11 @@ fn agreed(step: u32) -> Agreed {
 }
 
 fn heartbeat() -> Body {
-    Body::Heartbeat { role: Role::Mover, led: true, agreed: agreed(0), lo: Bytes::ZERO }
+    heartbeat_as(Role::Mover)
+}
+
+fn heartbeat_as(role: Role) -> Body {
+    Body::Heartbeat { role, led: true, agreed: agreed(0), lo: Bytes::ZERO, gauges: Gauges::NONE }
 }
 
 fn window(number: u32) -> Body {
@@ -198,7 +202,8 @@ fn every_body() -> Vec<Body> {
         Body::HandOver,
     ];
     let roles = Role::ALL.into_iter().flat_map(|role| [true, false].map(|led| (role, led)));
-    all.extend(roles.map(|(role, led)| Body::Heartbeat { role, led, agreed: agreed(1), lo: Bytes(u64::MAX) }));
+    let (lo, gauges) = (Bytes(u64::MAX), Gauges::NONE);
+    all.extend(roles.map(|(role, led)| Body::Heartbeat { role, led, agreed: agreed(1), lo, gauges }));
     for to in State::ALL {
         all.extend([0, 1, u32::MAX].map(|step| Body::Prepare { step, to }));
     }

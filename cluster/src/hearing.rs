@@ -36,6 +36,26 @@ pub enum Colour {
     Red,
 }
 
+impl Colour {
+    /// Of somebody who was heard last so long ago, or never.
+    pub fn of(silence: Option<Ms>, timing: &Timing) -> Self {
+        match silence {
+            Some(silence) if silence <= Ms(timing.beat.0 * timing.missed) => Colour::Green,
+            Some(silence) if silence < timing.act_after => Colour::Yellow,
+            Some(_) | None => Colour::Red,
+        }
+    }
+
+    /// As outputs show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Yellow => "yellow",
+            Self::Red => "red",
+        }
+    }
+}
+
 /// Everybody's last heartbeat.
 #[derive(Clone, Debug, Default)]
 pub struct Hearing {
@@ -55,12 +75,7 @@ impl Hearing {
 
     /// How alive `node` seems.
     pub fn colour(&self, node: NodeId, now: Ms, timing: &Timing) -> Colour {
-        let silence = self.of(node).map(|heard| now.since(heard.at));
-        match silence {
-            Some(silence) if silence <= Ms(timing.beat.0 * timing.missed) => Colour::Green,
-            Some(silence) if silence < timing.act_after => Colour::Yellow,
-            Some(_) | None => Colour::Red,
-        }
+        Colour::of(self.of(node).map(|heard| now.since(heard.at)), timing)
     }
 
     /// Everybody who isn't red.

@@ -40,6 +40,18 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 6] =
         [Self::Starting, Self::Joining, Self::Member, Self::Candidate, Self::Claimant, Self::Mover];
+
+    /// As outputs show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Joining => "joining",
+            Self::Member => "member",
+            Self::Candidate => "candidate",
+            Self::Claimant => "claimant",
+            Self::Mover => "mover",
+        }
+    }
 }
 
 /// What has been agreed: a state, and the number of the step that led to it within its epoch. The later one is the truth.

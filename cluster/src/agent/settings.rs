@@ -173,13 +173,13 @@ fn read_all(reader: &mut Reader<'_>, top: &Table<'_>, whoami: Whoami<'_>) -> Opt
         reader.mistake(at, format!("`control_socket` has more than the {LONGEST_SOCKET} bytes that a socket's path can have"));
     }
     let timing = timing::read(reader, top);
-    let nodes = nodes::read(reader, top);
-    let me = nodes::this(reader, top, &nodes, whoami);
-    let migrations = moves::read(reader, top, &nodes, me);
+    let everybody = nodes::read(reader, top);
+    let me = nodes::this(reader, top, &everybody, whoami);
+    let migrations = moves::read(reader, top, &everybody, me);
     Some(Settings {
         cluster: cluster?,
         me: me?,
-        nodes,
+        nodes: everybody.nodes,
         key_file: key_file?,
         other_key_file,
         state_dir,

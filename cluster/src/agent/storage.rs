@@ -12,8 +12,12 @@
 //!   [`Event::Copied`].
 //! - After [`Storage::retire`] nothing more is submitted; [`Reports::retired`] comes when nothing is in flight.
 
-use lunferry_engine::units::Bytes;
+use std::sync::Arc;
 
+use lunferry_engine::units::Bytes;
+use lunferry_scsi::key::OwnKey;
+
+use super::settings::Migration;
 use crate::event::{Event, Op, OpId};
 
 /// One migration's LUNs, opened for one start of its node.
@@ -44,4 +48,22 @@ pub trait Reports: Send + Sync {
 
     /// After [`Storage::retire`]: nothing is in flight, and both LUNs are closed.
     fn retired(&self);
+}
+
+/// A migration's LUNs, open.
+pub struct Opened {
+    /// What the loop asks.
+    pub storage: Box<dyn Storage>,
+    /// How many bytes are to be copied: the source's length, without an overlay range.
+    pub length: Bytes,
+}
+
+/// Opens the LUNs of migrations.
+pub trait Opener: Send + Sync {
+    /// Opens both LUNs of a migration for the start of its node that has this key. May block: it's called on a thread of its
+    /// own, and never while an earlier start's storage isn't retired.
+    ///
+    /// # Errors
+    /// Why not, and the mend; it is tried again later.
+    fn open(&self, migration: &Migration, key: OwnKey, reports: Arc<dyn Reports>) -> Result<Opened, String>;
 }

@@ -6,7 +6,8 @@ use lunferry_engine::units::Bytes;
 use lunferry_scsi::key::NodeId;
 
 use super::read::{Reader, Table};
-use super::{Migration, Peer, nodes};
+use super::nodes::{self, Everybody};
+use super::Migration;
 use crate::config::Silent;
 
 const KEYS: &[&str] = &["name", "uuid", "source", "target", "limit", "silent", "window"];
@@ -18,10 +19,10 @@ const WINDOW: Bytes = Bytes::mib(256);
 const LEAST_WINDOW: Bytes = Bytes::mib(1);
 
 /// Every migration, as `me` sees it. Nothing in it is right where `me` is nobody, which is a mistake already.
-pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>, nodes: &[Peer], me: Option<NodeId>) -> Vec<Migration> {
+pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>, everybody: &Everybody, me: Option<NodeId>) -> Vec<Migration> {
     let mut migrations: Vec<Migration> = Vec::new();
     for table in reader.tables(top, "migrations") {
-        if let Some(migration) = one(reader, &table, nodes, me) {
+        if let Some(migration) = one(reader, &table, everybody, me) {
             for other in &migrations {
                 against(reader, &table, &migration, other);
             }
@@ -31,12 +32,12 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>, nodes: &[Peer], me:
     migrations
 }
 
-fn one(reader: &mut Reader<'_>, table: &Table<'_>, peers: &[Peer], me: Option<NodeId>) -> Option<Migration> {
+fn one(reader: &mut Reader<'_>, table: &Table<'_>, everybody: &Everybody, me: Option<NodeId>) -> Option<Migration> {
     reader.only(table, KEYS);
     let name = nodes::name(reader, table);
     let uuid = reader.uuid(table, "uuid");
-    let source = lun(reader, table, "source", peers, me);
-    let target = lun(reader, table, "target", peers, me);
+    let source = lun(reader, table, "source", everybody, me);
+    let target = lun(reader, table, "target", everybody, me);
     if let (Some(source), Some(target)) = (&source, &target)
         && source == target
     {
@@ -54,13 +55,13 @@ fn one(reader: &mut Reader<'_>, table: &Table<'_>, peers: &[Peer], me: Option<No
 }
 
 /// A LUN by its path or identity: one for all nodes, or one for each.
-fn lun(reader: &mut Reader<'_>, table: &Table<'_>, key: &str, peers: &[Peer], me: Option<NodeId>) -> Option<String> {
+fn lun(reader: &mut Reader<'_>, table: &Table<'_>, key: &str, everybody: &Everybody, me: Option<NodeId>) -> Option<String> {
     if !table.has(key) {
         reader.missing(table, key, "write a device's path, or a table with one for each node");
     }
-    let names: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
-    let own = peers.iter().position(|peer| Some(peer.id) == me);
-    let given = reader.text_for(table, key, &names);
+    let names: Vec<&str> = everybody.nodes.iter().map(|peer| peer.name.as_str()).collect();
+    let own = everybody.nodes.iter().position(|peer| Some(peer.id) == me);
+    let given = reader.text_for(table, key, &names, everybody.complete);
     given.into_iter().find(|(_, node)| node.is_none() || *node == own).map(|(text, _)| text.to_owned())
 }
 

@@ -11,13 +11,21 @@ use super::{Peer, Whoami};
 
 const KEYS: &[&str] = &["id", "name", "addresses"];
 
-/// Every node, in rising order of the ids.
-pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<Peer> {
+/// Every node that could be read.
+pub(super) struct Everybody {
+    /// In rising order of the ids.
+    pub(super) nodes: Vec<Peer>,
+    /// Whether that is all of them: where not, a name that isn't here is no mistake of its own.
+    pub(super) complete: bool,
+}
+
+pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>) -> Everybody {
     let tables = reader.tables(top, "nodes");
     if tables.is_empty() && !top.has("nodes") {
         reader.missing(top, "nodes", "describe each node in a table [[nodes]] with `id`, `name` and `addresses`");
     }
     let mut nodes: Vec<(Peer, Place)> = Vec::new();
+    let count = tables.len();
     for table in tables {
         if let Some(node) = one(reader, &table) {
             against_earlier(reader, &table, &node, &nodes);
@@ -27,7 +35,8 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<Peer> {
     let mut nodes: Vec<Peer> = nodes.into_iter().map(|(node, _)| node).collect();
     nodes.sort_by_key(|node| node.id);
     nodes.dedup_by_key(|node| node.id);
-    nodes
+    let complete = !nodes.is_empty() && nodes.len() == count;
+    Everybody { nodes, complete }
 }
 
 fn one(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Peer> {
@@ -112,17 +121,16 @@ fn against_earlier(reader: &mut Reader<'_>, table: &Table<'_>, node: &Peer, earl
 }
 
 /// Which of them this one is.
-pub(super) fn this(reader: &mut Reader<'_>, top: &Table<'_>, nodes: &[Peer], whoami: Whoami<'_>) -> Option<NodeId> {
+pub(super) fn this(reader: &mut Reader<'_>, top: &Table<'_>, everybody: &Everybody, whoami: Whoami<'_>) -> Option<NodeId> {
     let in_file = reader.text(top, "node");
     let (name, from) = match (whoami.asked, in_file) {
         (Some(asked), _) => (asked, "--node"),
         (None, Some(name)) => (name, "`node`"),
         (None, None) => (whoami.host, "this host's name"),
     };
-    let found = nodes.iter().find(|node| node.name == name).map(|node| node.id);
-    // Where a table of a node couldn't be read, that is the mistake.
-    if found.is_none() && !nodes.is_empty() {
-        let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let found = everybody.nodes.iter().find(|node| node.name == name).map(|node| node.id);
+    if found.is_none() && everybody.complete {
+        let names: Vec<&str> = everybody.nodes.iter().map(|node| node.name.as_str()).collect();
         let mend = "name one of them with --node or `node`";
         let what = format!("{from} is `{name}`, which is no node of this file; there are: {}; {mend}", names.join(", "));
         reader.mistake(top.place("node"), what);

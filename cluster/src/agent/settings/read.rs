@@ -210,14 +210,23 @@ impl<'t> Reader<'t> {
     }
 
     /// A text for all of `nodes`, or a table with one for each: the text, and the place among them where it is for one.
-    pub(super) fn text_for<'a>(&mut self, table: &Table<'a>, key: &str, nodes: &[&str]) -> Vec<(&'a str, Option<usize>)> {
+    /// Other names in that table are mistakes where `complete`.
+    pub(super) fn text_for<'a>(
+        &mut self,
+        table: &Table<'a>,
+        key: &str,
+        nodes: &[&str],
+        complete: bool,
+    ) -> Vec<(&'a str, Option<usize>)> {
         if !table.get(key).is_some_and(|value| value.get_ref().is_table()) {
             return self.text(table, key).map(|text| (text, None)).into_iter().collect();
         }
         let Some(inner) = self.table(table, key) else {
             return Vec::new();
         };
-        self.only(&inner, nodes);
+        if complete {
+            self.only(&inner, nodes);
+        }
         let mut found = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
             if !inner.has(node) {

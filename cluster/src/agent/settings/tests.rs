@@ -72,7 +72,7 @@ fn each_mistake_is_named_with_its_place_and_the_mend() {
         ("\"/dev/sda\"", "\"/dev/sdc\"", "18:10: `target` is `/dev/sdc`, which is the source"),
         ("source = \"/dev/sda\"\n", "", "14:1: `source` is missing"),
         (", beta = \"/dev/sdc\"", "", "18:10: `beta` is missing; `target` is given for each node"),
-        ("beta = \"/dev/sdc\"", "beta = 7", "18:40: `beta` is of the type integer"),
+        ("beta = \"/dev/sdc\"", "beta = 7", "18:39: `beta` is of the type integer"),
         ("200MiB/s", "fast", "19:9: `limit`: `fast` is no size"),
         ("200MiB/s", "0", "19:9: `limit`: a limit of 0 would never end"),
         ("\"wait\"", "\"panic\"", "20:10: `silent` is `panic`; write \"evict\" or \"wait\""),
@@ -81,8 +81,7 @@ fn each_mistake_is_named_with_its_place_and_the_mend() {
     ];
     for (from, to, expected) in cases {
         let found = with(from, to);
-        let wanted = expected.split_once(": ").map_or(expected, |_| expected);
-        assert!(found.iter().any(|mistake| mistake.starts_with(wanted)), "{from} -> {to}: {found:#?}, not {expected}");
+        assert!(found.iter().any(|mistake| mistake.starts_with(expected)), "{from} -> {to}: {found:#?}, not {expected}");
     }
 }
 

@@ -9,13 +9,32 @@
 //!   post       what is said in one turn, in as few datagrams as it fits in
 //!   orders     what operators want of a mover elsewhere
 //!   view       what an operator sees
+//!   told       what has happened, in words
+//!
+//!   run        the loop around it: one thread, one channel
+//!   net        its sockets
+//!   key        the files with the cluster's keys
+//!   control    the unix socket at which operators ask
+//!   api        what can be asked there
+//!   notify     what the service manager is told
+//!   clock      its clock
 //! ```
+//!
+//! What stands below the gap acts, and so does what is below `storage`; everything else is pure.
 
+pub mod api;
+mod clock;
+pub mod control;
 pub mod io;
+pub mod key;
+mod net;
+pub mod notify;
 mod orders;
 pub mod owner;
 mod part;
 mod post;
+pub mod run;
 pub mod settings;
 pub mod storage;
+pub mod told;
 pub mod view;

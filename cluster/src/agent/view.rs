@@ -13,6 +13,7 @@ use super::part::{Part, Report, Stage};
 use super::settings::Peer;
 use crate::config::Ms;
 use crate::hearing::Colour;
+use crate::message::Role;
 use crate::session::Dropped;
 
 /// A node of the cluster.
@@ -41,6 +42,10 @@ pub struct AgentView {
     pub leaving: bool,
     /// Every node.
     pub nodes: Vec<PeerView>,
+    /// Datagrams that came to its sockets, whatever they were.
+    pub received: u64,
+    /// Datagrams that it has sent.
+    pub sent: u64,
     /// Datagrams that were dropped, by kind.
     pub dropped: BTreeMap<String, u64>,
     /// Every migration.
@@ -160,9 +165,23 @@ impl Agent {
             up_ms: now.since(self.began).0,
             leaving: self.leaving,
             nodes: self.settings.nodes.iter().map(|peer| self.peer(now, peer)).collect(),
+            received: 0,
+            sent: 0,
             dropped,
             migrations: self.parts.iter().map(|part| self.migration(now, part)).collect(),
         }
+    }
+
+    /// One line for a service manager: how many migrations are in which role here.
+    pub(super) fn summary(&self) -> String {
+        let mut roles: BTreeMap<&str, usize> = BTreeMap::new();
+        for part in &self.parts {
+            let role = part.status().and_then(|status| status.role).map_or("closed", Role::name);
+            *roles.entry(role).or_default() += 1;
+        }
+        let counts: Vec<String> = roles.iter().map(|(role, count)| format!("{count} {role}")).collect();
+        let parts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
+        format!("migrations: {parts}{}", if self.leaving { "; leaving" } else { "" })
     }
 
     fn silence(&self, now: Ms, node: NodeId, heard: Option<Ms>) -> Option<Ms> {
@@ -191,7 +210,10 @@ impl Agent {
     fn migration(&self, now: Ms, part: &Part) -> MigrationView {
         let facts = self.facts(now, part);
         let best = facts.iter().filter(|fact| fact.epoch > 0).max_by_key(|fact| (fact.epoch, fact.step));
-        let mover = facts.iter().filter(|fact| fact.role == "mover").max_by_key(|fact| fact.epoch);
+        // A mover that has been silent for so long that others act is none that an operator could count on.
+        let is_heard = |fact: &&Fact| Ms(fact.age) < self.settings.timing.act_after;
+        let movers = facts.iter().filter(is_heard).filter(|fact| fact.role == Role::Mover.name());
+        let mover = movers.max_by_key(|fact| fact.epoch);
         let of_mover = |f: fn(&Fact) -> u64| mover.map(f);
         MigrationView {
             name: part.settings.name.clone(),

@@ -51,6 +51,10 @@ pub enum Verb {
     /// Look at LUNs: identity, limits, users, signatures
     #[command(subcommand)]
     Lun(LunVerb),
+    /// Take part in a cluster that moves LUNs: the daemon, in the foreground
+    Agent(AgentArgs),
+    /// Ask the agent on this host: what is moved, and what is to become of it
+    Migration(MigrationArgs),
     /// Print a shell's completion script
     Completions {
         /// Which shell
@@ -242,4 +246,123 @@ pub struct EraseArgs {
     /// Erase also what is damaged, of a later format, or about another LUN; it may be somebody's data
     #[arg(long)]
     pub force: bool,
+}
+
+/// `lunferry agent`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AgentArgs {
+    /// Something else than to run
+    #[command(subcommand)]
+    pub verb: Option<AgentVerb>,
+    /// Where the cluster is described
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// The config file, and which of its nodes this one is.
+#[derive(Args, Debug)]
+pub struct ConfigArgs {
+    /// The config file
+    #[arg(long, value_name = "FILE", default_value = "/etc/lunferry/agent.toml")]
+    pub config: PathBuf,
+    /// The name of this node in it [default: the file's `node`, or the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+/// What `lunferry agent` can do besides running.
+#[derive(Subcommand, Debug)]
+pub enum AgentVerb {
+    /// Read the config file and the key, and name every mistake with its line
+    Check(ConfigArgs),
+    /// Make a key for a cluster; copy the file to every node
+    Key(KeyArgs),
+}
+
+/// `lunferry agent key`.
+#[derive(Args, Debug)]
+pub struct KeyArgs {
+    /// The new file
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `lunferry migration`.
+#[derive(Args, Debug)]
+pub struct MigrationArgs {
+    /// The agent's control socket
+    #[arg(long, global = true, value_name = "PATH", default_value = lunferry_cluster::agent::settings::CONTROL_SOCKET)]
+    pub socket: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub verb: MigrationVerb,
+}
+
+/// What the agent can be asked.
+#[derive(Subcommand, Debug)]
+pub enum MigrationVerb {
+    /// Begin a migration that nobody has begun: reserve both LUNs, write the first checkpoint
+    Define(NameArgs),
+    /// Copy
+    Sync(NameArgs),
+    /// Stop copying until `resume`
+    Pause(NameArgs),
+    /// Go on copying
+    Resume(NameArgs),
+    /// Copy no faster than this
+    Throttle(ThrottleArgs),
+    /// Let another node copy
+    MoveTo(NodeArgs),
+    /// Fence a node: its keys go, and nothing that it had in flight lands any more
+    Evict(NodeArgs),
+    /// Show one migration or all, as the whole cluster knows them
+    Status(MaybeNameArgs),
+    /// List the migrations
+    List,
+    /// Print what happens, until interrupted
+    Watch(MaybeNameArgs),
+}
+
+/// A migration.
+#[derive(Args, Debug)]
+pub struct NameArgs {
+    /// The migration's name in the config file
+    pub name: String,
+}
+
+/// A migration, or all.
+#[derive(Args, Debug)]
+pub struct MaybeNameArgs {
+    /// The migration's name in the config file [default: all]
+    pub name: Option<String>,
+}
+
+/// `lunferry migration throttle`.
+#[derive(Args, Debug)]
+pub struct ThrottleArgs {
+    /// The migration's name in the config file
+    pub name: String,
+    /// A rate such as 200MiB/s, or `none`
+    pub limit: Limit,
+}
+
+/// A migration and a node.
+#[derive(Args, Debug)]
+pub struct NodeArgs {
+    /// The migration's name in the config file
+    pub name: String,
+    /// The node's name or number
+    pub node: String,
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Option<BytesPerSecond>);
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(|rate| Self(Some(rate))) }
+    }
 }

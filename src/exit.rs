@@ -54,6 +54,11 @@ impl Failure {
         Self { exit, errors: vec![(message, value)] }
     }
 
+    /// Several errors, each in words and as a value.
+    pub fn of(exit: Exit, errors: Vec<(String, Value)>) -> Self {
+        Self { exit, errors }
+    }
+
     /// Shows it, on stderr or as JSON on stdout; the exit code.
     pub fn show(self, cli: &Cli) -> Exit {
         if cli.json {

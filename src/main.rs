@@ -2,21 +2,27 @@
 //!
 //! ```text
 //!   cli         the flags, defined once: parser, help and shell completions come from here
-//!   copy, verify, checkpoint, lun
+//!   copy, verify, checkpoint, lun, agent, migration
 //!               one file a verb: an options struct in, an exit code out
+//!   control     the client of an agent's control socket
+//!   shown       a migration's status in words
 //!   exit        exit codes, and the one place where errors become one
 //!   output      stdout and stderr that may be closed, or not be read, at any time; logs that do not break the bar
 //!   progress/   the bar, the lines, and the rate behind both
 //!   stop        Ctrl-C
 //! ```
 
+mod agent;
 mod checkpoint;
 mod cli;
+mod control;
 mod copy;
 mod exit;
 mod lun;
+mod migration;
 mod output;
 mod progress;
+mod shown;
 mod stop;
 mod summary;
 mod verify;
@@ -39,7 +45,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "lunferry: starting a thread failed: {error}");
         return ExitCode::from(exit::Exit::Failed);
     }
-    output::start_logging(cli.log_format, cli.verbose);
+    output::start_logging(cli.log_format, cli.verbose.max(agent::least_verbose(&cli)));
     let exit = run(&cli);
     output::finish(output::LAST_WORDS);
     ExitCode::from(exit)
@@ -54,6 +60,8 @@ fn run(cli: &Cli) -> exit::Exit {
         Verb::Lun(LunVerb::List) => lun::list(cli),
         Verb::Lun(LunVerb::Show(args)) => lun::show(args, cli),
         Verb::Lun(LunVerb::Release(args)) => lun::release(args, cli),
+        Verb::Agent(args) => agent::run(args, cli),
+        Verb::Migration(args) => migration::run(args, cli),
         Verb::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "lunferry", &mut output::Stdout);
             exit::Exit::Done

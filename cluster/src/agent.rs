@@ -13,6 +13,7 @@
 //!
 //!   run        the loop around it: one thread, one channel
 //!   net        its sockets
+//!   alone      one agent for each state directory
 //!   key        the files with the cluster's keys
 //!   control    the unix socket at which operators ask
 //!   api        what can be asked there
@@ -22,6 +23,7 @@
 //!
 //! What stands below the gap acts, and so does what is below `storage`; everything else is pure.
 
+pub mod alone;
 pub mod api;
 mod clock;
 pub mod control;

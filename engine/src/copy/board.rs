@@ -114,6 +114,12 @@ impl Board {
         self.returned.notify_waiters();
     }
 
+    /// Lets the lanes go on to `to`. What was allowed before stays so.
+    pub fn extend(&self, to: Bytes) {
+        self.queue().raise_limit(to);
+        self.returned.notify_waiters();
+    }
+
     /// Hands out nothing more.
     pub fn stop(&self) {
         self.queue().stop();

@@ -211,6 +211,12 @@ impl Board {
         self.returned.notify_waiters();
     }
 
+    /// Lets nothing more go out, not even what was read already. What is on its way to a LUN comes back as ever.
+    pub fn halt(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+        self.stop();
+    }
+
     /// Whether a failure or the operator stopped this pass.
     pub fn is_stopped(&self) -> bool {
         self.has_failed() || self.controls.is_interrupted()

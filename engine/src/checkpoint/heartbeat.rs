@@ -121,7 +121,8 @@ impl Heartbeat {
         if stored != computed {
             return Err(BeatDefect::Torn { stored, computed });
         }
-        let malformed = |field: Field, value: String, want| Err(BeatDefect::Malformed { field: field.name, value, want });
+        let malformed =
+            |field: Field, value: String, want| Err(BeatDefect::Malformed { field: field.name, value, want });
         let (position, count) = (POSITION.u64(bytes), COUNT.u64(bytes));
         let migration = Uuid::from_bytes(MIGRATION.bytes(bytes));
         if version != BEAT_FORMAT {

@@ -44,7 +44,9 @@ pub(super) fn drain(file: &Path, wait: impl Fn(Duration)) -> io::Result<()> {
 fn over(file: &Path) -> impl Iterator<Item = PathBuf> {
     let all = Path::new("/sys/block");
     let devices = sysfs::entries(all).into_iter().filter(|name| name.starts_with("loop")).map(|name| all.join(name));
-    devices.filter(move |device| sysfs::text(device, "loop/backing_file").is_some_and(|backing| Path::new(&backing) == file))
+    devices.filter(move |device| {
+        sysfs::text(device, "loop/backing_file").is_some_and(|backing| Path::new(&backing) == file)
+    })
 }
 
 /// Whether writes of the device are in flight. One that is gone has none.

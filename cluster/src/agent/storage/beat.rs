@@ -65,7 +65,8 @@ async fn beat<V: Vehicle>(
     };
     let (own, facts) = (shared.held.own(), &shared.luns.facts);
     let Some(place) = facts.layout.heartbeat(NodeId(own.node.0)) else {
-        let words = format!("the metadata area has no room for node {}; it has for {}", own.node.0, facts.layout.spec().nodes);
+        let words =
+            format!("the metadata area has no room for node {}; it has for {}", own.node.0, facts.layout.spec().nodes);
         return drop(ready.send(Err(io::Error::new(io::ErrorKind::InvalidInput, words))));
     };
     if ready.send(Ok(())).is_err() {

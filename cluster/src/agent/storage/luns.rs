@@ -7,11 +7,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lock::Guard;
 use lunferry_engine::lock::claim::{Claim, Paths};
 use lunferry_engine::lock::error::LockError;
 use lunferry_engine::lun::sizing::Sizing;
-use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::units::Bytes;
 use lunferry_scsi::key::{NodeId, OwnKey};
 
@@ -81,7 +81,11 @@ impl Held {
     }
 
     /// Does something that needs this start's registration there.
-    pub(super) fn with<T>(&self, lun: Lun, act: impl FnOnce(&Paths, &Claim) -> Result<T, LockError>) -> Result<T, Failure> {
+    pub(super) fn with<T>(
+        &self,
+        lun: Lun,
+        act: impl FnOnce(&Paths, &Claim) -> Result<T, LockError>,
+    ) -> Result<T, Failure> {
         match &*self.claim(lun) {
             Some(claim) => Ok(act(self.paths(lun), claim)?),
             None => Err(Failure::NotRegistered(lun)),

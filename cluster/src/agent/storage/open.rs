@@ -58,7 +58,9 @@ pub enum OpenError {
     #[error(transparent)]
     Member(#[from] MemberError),
     /// A LUN that nobody can reserve.
-    #[error("{device}: nothing can keep a fenced host off it ({why}); a migration needs LUNs with persistent reservations, or files")]
+    #[error(
+        "{device}: nothing can keep a fenced host off it ({why}); a migration needs LUNs with persistent reservations, or files"
+    )]
     NoReservation {
         /// The LUN.
         device: String,

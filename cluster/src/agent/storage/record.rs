@@ -73,7 +73,12 @@ pub struct Writer {
 ///
 /// # Errors
 /// What of the checkpoint no record can say, in words.
-pub fn record(facts: &Facts, before: Option<&Record>, checkpoint: &Checkpoint, writer: &Writer) -> Result<Record, String> {
+pub fn record(
+    facts: &Facts,
+    before: Option<&Record>,
+    checkpoint: &Checkpoint,
+    writer: &Writer,
+) -> Result<Record, String> {
     let Checkpoint { epoch, sequence, owner, key, state, watermark } = *checkpoint;
     for (field, value) in [("epoch", epoch.0), ("sequence", sequence.0), ("written_at", writer.unix_now)] {
         if value >= COUNT_LIMIT {
@@ -105,7 +110,8 @@ pub fn record(facts: &Facts, before: Option<&Record>, checkpoint: &Checkpoint, w
         pending_step: None,
         watermark,
         source_stamp: before.map_or(facts.source_stamp, |before| before.source_stamp),
-        extent_size: u32::try_from(writer.extent.0).map_err(|_| format!("an extent of {} is too large", writer.extent))?,
+        extent_size: u32::try_from(writer.extent.0)
+            .map_err(|_| format!("an extent of {} is too large", writer.extent))?,
         written_at_unix_s: writer.unix_now,
         counters,
     })
@@ -198,7 +204,9 @@ impl Failure {
             | Self::Read { error: source, .. } => categorise(source) == Category::Fenced,
             Self::Store(StoreError::Layout(_)) | Self::Refused(_) => return Trouble::Refused,
             Self::NotRegistered(_) => true,
-            Self::Store(StoreError::Latched | StoreError::LookFailed(_)) | Self::TooManyKeys(_) | Self::Retired => false,
+            Self::Store(StoreError::Latched | StoreError::LookFailed(_)) | Self::TooManyKeys(_) | Self::Retired => {
+                false
+            }
         };
         if fenced { Trouble::Conflict } else { Trouble::Storage }
     }

@@ -5,8 +5,8 @@
 //! What must hold: the fields of a table follow each other without a gap, and each number lies at a multiple of its
 //! length. Version 1 is frozen; what it lacks goes into a new version.
 
-use crate::checkpoint::field::table;
 pub use crate::checkpoint::field::Field;
+use crate::checkpoint::field::table;
 
 /// How long a record is: one logical block of 512 bytes, which a device writes whole or not at all.
 pub const RECORD_LEN: usize = 512;

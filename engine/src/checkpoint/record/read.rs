@@ -124,7 +124,11 @@ pub(super) fn suspension_at(bytes: &[u8; RECORD_LEN], state: State) -> Result<Op
         };
     }
     let Some(from) = from.filter(|from| Suspension::of(*from).is_some()) else {
-        return malformed(f::SUSPENDED_FROM, f::SUSPENDED_FROM.u8(bytes), "the number of a state that can be suspended");
+        return malformed(
+            f::SUSPENDED_FROM,
+            f::SUSPENDED_FROM.u8(bytes),
+            "the number of a state that can be suspended",
+        );
     };
     match Leg::from_number(primary).map(|primary| Suspension { from, primary }) {
         Some(suspension) if suspension.is_possible() => Ok(Some(suspension)),

@@ -190,7 +190,9 @@ fn a_suspension_that_makes_no_sense_is_named() {
     };
     let good = suspended.encode(SlotId::A);
     assert_eq!(Record::decode(&good).unwrap().record, suspended);
-    for (field, value) in [(f::SUSPENDED_FROM, 0), (f::SUSPENDED_FROM, 6), (f::PRIMARY, 0), (f::PRIMARY, 2), (f::PRIMARY, 3)] {
+    for (field, value) in
+        [(f::SUSPENDED_FROM, 0), (f::SUSPENDED_FROM, 6), (f::PRIMARY, 0), (f::PRIMARY, 2), (f::PRIMARY, 3)]
+    {
         let bad = with_crc(good, |bytes| bytes[field.offset] = value);
         let named = Record::decode(&bad).unwrap_err();
         assert!(matches!(named, Defect::Malformed { field: name, .. } if name == field.name), "{value}: {named}");

@@ -10,11 +10,12 @@ use lunferry_cluster::agent::alone::only_one;
 use lunferry_cluster::agent::control::serve;
 use lunferry_cluster::agent::key;
 use lunferry_cluster::agent::notify::Notifier;
+use lunferry_cluster::agent::opener::Luns;
 use lunferry_cluster::agent::run::{Handle, start};
 use lunferry_cluster::agent::settings::{Mistake, Settings, Whoami, parse};
 use lunferry_cluster::wire::Keys;
 use lunferry_engine::lock::node::host_name;
-use serde_json::{Value, json};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -96,8 +97,9 @@ fn daemon(args: &ConfigArgs) -> Result<Exit, Failure> {
     let failed = |code: &'static str| move |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, code, error.to_string());
     let _alone = only_one(&settings.state_dir).map_err(|error| Failure::new(Exit::Locked, "alone", error.to_string()))?;
     let socket = settings.control_socket.clone();
+    let opener = Arc::new(Luns::of(&settings));
     let (handle, agent) =
-        start(settings, &keys, opener(), Notifier::of_systemd()).map_err(|error| failed("start")(&error))?;
+        start(settings, &keys, opener, Notifier::of_systemd()).map_err(|error| failed("start")(&error))?;
     serve(handle.clone()).map_err(|error| failed("control")(&error))?;
     leave_on_signals(handle).map_err(|error| failed("signals")(&error))?;
     let ended = agent.join();

@@ -41,7 +41,7 @@ pub fn run(args: &CopyArgs, cli: &Cli) -> Exit {
 
 fn try_run(args: &CopyArgs, cli: &Cli) -> Result<Exit, Failure> {
     let made = if args.create { create(&args.source, &args.target)? } else { None };
-    let overrides = Overrides { signatures: args.overwrite_signature.clone() };
+    let overrides = Overrides { signatures: args.overwrite_signature.clone(), ..Overrides::default() };
     let wishes = Wishes {
         node: ThisNode::find(args.node),
         take_over: args.take_over,

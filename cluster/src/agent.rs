@@ -17,6 +17,7 @@
 //!   key        the files with the cluster's keys
 //!   control    the unix socket at which operators ask
 //!   api        what can be asked there
+//!   opener     the LUNs of a migration, as the config file names them
 //!   notify     what the service manager is told
 //!   clock      its clock
 //! ```
@@ -31,6 +32,7 @@ pub mod io;
 pub mod key;
 mod net;
 pub mod notify;
+pub mod opener;
 mod orders;
 pub mod owner;
 mod part;

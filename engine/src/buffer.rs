@@ -19,7 +19,10 @@ use tokio_uring::buf::{IoBuf, IoBufMut};
 /// The size and the alignment of a huge page on x86-64 and on arm64 with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// An anonymous mapping whose usable part starts on a huge page's border.
+/// The least that the kernel maps, on either.
+const PAGE: usize = 4096;
+
+/// An anonymous mapping. The usable part of a large one starts on a huge page's border.
 struct Arena {
     mapping: NonNull<u8>,
     mapped: usize,
@@ -34,13 +37,18 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     fn new(len: usize) -> io::Result<Self> {
-        let mapped = len.next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
-        let length = NonZeroUsize::new(mapped).expect("at least one huge page");
+        // A block of metadata is read several times a second: a huge page for it would cost more than the read.
+        let is_large = len >= HUGE_PAGE;
+        let mapped = if is_large { len.next_multiple_of(HUGE_PAGE) + HUGE_PAGE } else { len.next_multiple_of(PAGE) };
+        let length = NonZeroUsize::new(mapped).expect("at least one page");
         // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches no existing memory.
         let mapping = unsafe {
             mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)
         }?
         .cast::<u8>();
+        if !is_large {
+            return Ok(Self { mapping, mapped, base: mapping });
+        }
         let skip = mapping.as_ptr().align_offset(HUGE_PAGE);
         // SAFETY: `skip` is below HUGE_PAGE, and the mapping is longer than that.
         let base = unsafe { mapping.add(skip) };
@@ -81,7 +89,7 @@ impl AlignedBuf {
     /// Where `len` or `count` is zero.
     pub fn many(count: usize, len: usize) -> io::Result<Vec<Self>> {
         assert!(count > 0 && len > 0, "buffers of {count} x {len} bytes");
-        let stride = len.next_multiple_of(4096);
+        let stride = len.next_multiple_of(PAGE);
         let total = stride.checked_mul(count).ok_or(io::ErrorKind::OutOfMemory)?;
         let arena = Arc::new(Arena::new(total)?);
         Ok((0..count).map(|i| Self { arena: Arc::clone(&arena), offset: i * stride, len }).collect())

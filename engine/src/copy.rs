@@ -13,6 +13,7 @@
 //!   vehicle/  how the bytes move: io_uring, SCSI commands, or the array itself; which one, and why
 //!   workers   threads, each with a ring or a runtime of its own
 //!   run       the session on real LUNs
+//!   live      the bulk pass alone, as far as somebody else lets it go, who keeps the checkpoints
 //! ```
 
 pub mod board;
@@ -20,6 +21,7 @@ pub mod error;
 pub mod lane;
 pub mod latency;
 pub mod ledger;
+pub mod live;
 pub mod offload;
 pub mod plan;
 pub mod prepare;

@@ -6,8 +6,11 @@
 //!   claim    register on every path, and reserve
 //!   fence    preempt a dead holder, reset the unit, look
 //!   keep     look again, mend paths, let go
+//!   single   the same steps one at a time, for who decides elsewhere what comes next
 //!   pair     both LUNs of a copy, in the order that makes the source the election (H10)
 //!   emulated reservations in a file beside the LUN, for what has none of its own
+//!   inflight what other loop devices over a file have in flight
+//!   gate     what looks at that file in front of each write, since no storage does
 //! ```
 //!
 //! What must hold:
@@ -22,6 +25,8 @@ pub mod claim;
 pub mod emulated;
 pub mod error;
 mod fence;
+pub mod gate;
+mod inflight;
 mod keep;
 pub mod node;
 pub mod pair;
@@ -29,6 +34,7 @@ pub mod paths;
 pub mod release;
 pub mod report;
 pub mod show;
+mod single;
 pub mod standing;
 
 use self::error::LockError;

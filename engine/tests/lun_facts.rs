@@ -79,7 +79,10 @@ fn refusals(source: &Path, target: &Path, lifted: &[&str]) -> Vec<Refusal> {
         target_signatures: &signatures(target),
         same_storage: same.as_deref(),
     };
-    safety::verdict(&facts, &Overrides { signatures: lifted.iter().map(|name| (*name).to_owned()).collect() })
+    safety::verdict(
+        &facts,
+        &Overrides { signatures: lifted.iter().map(|name| (*name).to_owned()).collect(), ..Overrides::default() },
+    )
 }
 
 fn codes(source: &Path, target: &Path, lifted: &[&str]) -> Vec<&'static str> {

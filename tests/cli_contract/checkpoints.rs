@@ -371,6 +371,7 @@ fn the_shape_of_checkpoint_show() {
     .checkpoint.source.logical_block_bytes: number
     .checkpoint.source_stamp: string
     .checkpoint.state: string
+    .checkpoint.suspension: null
     .checkpoint.target.identity: string
     .checkpoint.target.identity_digest: string
     .checkpoint.target.identity_is_whole: bool

@@ -220,8 +220,9 @@ impl Owner {
                 Input::Retired(migration, incarnation)
             }
             Mail::Opened(migration, incarnation, result) => {
-                let length = result.map(|Opened { storage, length }| {
+                let length = result.map(|Opened { storage, length, notes }| {
                     self.storages.insert(migration, storage);
+                    notes.iter().for_each(|note| info!("{}: {note}", self.name(migration)));
                     length
                 });
                 Input::Opened(migration, incarnation, length)
@@ -292,9 +293,13 @@ impl Owner {
         }
     }
 
-    fn told(&self, migration: Uuid, told: &Told) {
+    fn name(&self, migration: Uuid) -> String {
         let settings = self.settings.migrations.iter().find(|settings| settings.uuid == migration);
-        let name = settings.map_or_else(|| migration.to_string(), |settings| settings.name.clone());
+        settings.map_or_else(|| migration.to_string(), |settings| settings.name.clone())
+    }
+
+    fn told(&self, migration: Uuid, told: &Told) {
+        let name = self.name(migration);
         let (event, text) = in_words(told, &self.settings);
         match told {
             Told::NotOpened(..) => error!(migration = name, event, "{name}: {text}"),

@@ -80,10 +80,18 @@ pub struct Migration {
     pub name: String,
     /// What the target's checkpoint calls it.
     pub uuid: Uuid,
-    /// The source: a path on this node, or an identity.
+    /// The source: a path on this node.
     pub source: String,
-    /// The target.
+    /// Which LUN the source must be, as `lunferry lun show` tells it; nothing where the path alone says so.
+    pub source_identity: Option<String>,
+    /// The target: a path on this node.
     pub target: String,
+    /// Which LUN the target must be.
+    pub target_identity: Option<String>,
+    /// Types of signatures on the target that may be overwritten.
+    pub overwrite_signatures: Vec<String>,
+    /// Whether other agents of this cluster run on this machine, each with a loop device of its own over the same files.
+    pub loop_siblings: bool,
     /// How fast it may be copied, at first.
     pub limit: Option<BytesPerSecond>,
     /// What becomes of a silent member.

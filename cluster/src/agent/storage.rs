@@ -11,6 +11,24 @@
 //! - [`Event::CopyStopped`] and [`Event::CopyFailed`] come when nothing of the copy is in flight any more, after its last
 //!   [`Event::Copied`].
 //! - After [`Storage::retire`] nothing more is submitted; [`Reports::retired`] comes when nothing is in flight.
+//!
+//! ```text
+//!   open     two LUNs as the config names them, every check, and what to do with them
+//!   start    the threads of an open pair, behind the trait
+//!   lane     one action after the other
+//!   beat     the heartbeat block, beside them
+//!   copier   the copy, as far as the window goes
+//!   luns     what these threads share, and who closes it
+//!   record   pure: the protocol's checkpoint and the record on the target, and what an error means
+//! ```
+
+mod beat;
+mod copier;
+mod lane;
+pub mod luns;
+pub mod open;
+pub mod record;
+pub mod start;
 
 use std::sync::Arc;
 
@@ -56,6 +74,8 @@ pub struct Opened {
     pub storage: Box<dyn Storage>,
     /// How many bytes are to be copied: the source's length, without an overlay range.
     pub length: Bytes,
+    /// What an operator should know of how it's done: one line each.
+    pub notes: Vec<String>,
 }
 
 /// Opens the LUNs of migrations.

@@ -26,11 +26,11 @@ pub use self::fields::{FIELDS, Field, IDENTITY_FIELDS, IDENTITY_LEN, MAGIC_BYTES
 pub use self::identity::StoredIdentity;
 use self::read::{
     block_at, check_frame, count_at, counters_at, crc_of, extent_at, flags_at, identity_at, is_block, layout_at,
-    malformed, slot_at, state_at, uuid_at, watermark_at, writer_at,
+    malformed, slot_at, state_at, suspension_at, uuid_at, watermark_at, writer_at,
 };
 pub use self::view::{AreaView, LunView, OwnerView, RecordView};
 use super::layout::{Layout, SlotId};
-use super::state::State;
+use super::state::{State, Suspension};
 use crate::units::{Bytes, Epoch, NodeId, Sequence};
 
 /// The version of the on-disk format that this code writes, and the newest that it reads.
@@ -139,6 +139,8 @@ pub struct Record {
     pub owner: Owner,
     /// State of the migration.
     pub state: State,
+    /// What a suspended one goes on from; nothing in every other state.
+    pub suspension: Option<Suspension>,
     /// The state that an undecided step would lead to (design H13).
     pub pending_step: Option<State>,
     /// All source bytes below this position are durable on the target. At most the source's length.
@@ -235,13 +237,14 @@ impl Record {
     /// Why there is none: see [`Defect`].
     pub fn decode(bytes: &[u8; RECORD_LEN]) -> Result<Placed, Defect> {
         check_frame(bytes)?;
-        for reserved in [f::RESERVED_1, f::RESERVED_2] {
-            if bytes[reserved.range()].iter().any(|byte| *byte != 0) {
-                return malformed(reserved, format!("{:02x?}", &bytes[reserved.range()]), "zeroes");
-            }
+        if bytes[f::RESERVED.range()].iter().any(|byte| *byte != 0) {
+            return malformed(f::RESERVED, format!("{:02x?}", &bytes[f::RESERVED.range()]), "zeroes");
         }
         let layout = layout_at(bytes)?;
         let target_block = block_at(f::TARGET_BLOCK, bytes)?;
+        let Some(state) = state_at(f::STATE, bytes)? else {
+            return malformed(f::STATE, 0, "the number of a state");
+        };
         let record = Self {
             writer: writer_at(bytes),
             flags: flags_at(bytes)?,
@@ -262,10 +265,8 @@ impl Record {
                 since_unix_s: count_at(f::OWNER_SINCE, bytes)?,
                 reservation_key: f::RESERVATION_KEY.u64(bytes),
             },
-            state: match state_at(f::STATE, bytes)? {
-                Some(state) => state,
-                None => return malformed(f::STATE, 0, "the number of a state"),
-            },
+            state,
+            suspension: suspension_at(bytes, state)?,
             pending_step: state_at(f::PENDING_STEP, bytes)?,
             watermark: watermark_at(bytes, layout)?,
             source_stamp: f::SOURCE_STAMP.u64(bytes),
@@ -320,6 +321,8 @@ impl Record {
         f::EPOCH.put(bytes, self.epoch.0.to_le_bytes());
         f::SEQUENCE.put(bytes, self.sequence.0.to_le_bytes());
         f::STATE.put(bytes, [self.state.number()]);
+        f::SUSPENDED_FROM.put(bytes, [self.suspension.map_or(0, |suspension| suspension.from.number())]);
+        f::PRIMARY.put(bytes, [self.suspension.map_or(0, |suspension| suspension.primary.number())]);
         f::PENDING_STEP.put(bytes, [self.pending_step.map_or(0, State::number)]);
         f::EXTENT_SIZE.put(bytes, self.extent_size.to_le_bytes());
         f::WATERMARK.put(bytes, self.watermark.0.to_le_bytes());

@@ -73,6 +73,55 @@ impl fmt::Display for State {
     }
 }
 
+/// One of the two LUNs as the destination of a mirrored write. The numbers are part of the on-disk format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Leg {
+    /// The LUN that data leaves.
+    Source = 1,
+    /// The LUN that data moves to.
+    Target = 2,
+}
+
+impl Leg {
+    /// The number on disk.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The leg with this number on disk, or `None` where there is none.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Source, Self::Target].into_iter().find(|leg| leg.number() == number)
+    }
+}
+
+/// What a suspended migration must know to go on (design H16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Suspension {
+    /// The state that it came from.
+    pub from: State,
+    /// The leg that answers reads and takes the writes meanwhile.
+    pub primary: Leg,
+}
+
+impl Suspension {
+    /// That of a migration in `state` whose secondary leg fails now; nothing where it can't be suspended.
+    pub fn of(state: State) -> Option<Self> {
+        let primary = match state {
+            State::Syncing | State::SourceSelected => Leg::Source,
+            State::TargetSelected => Leg::Target,
+            State::Defined | State::Finalising | State::Committed | State::Suspended | State::Aborted => return None,
+        };
+        Some(Self { from: state, primary })
+    }
+
+    /// Whether a migration can come to it: by H1 the source may be the primary leg whatever it was before.
+    pub fn is_possible(self) -> bool {
+        Self::of(self.from).is_some_and(|usual| self.primary == Leg::Source || usual.primary == self.primary)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +142,19 @@ mod tests {
                 (8, "aborted"),
             ]
         );
+    }
+
+    #[test]
+    fn a_suspension_knows_its_leg() {
+        let possible = |from, primary| Suspension { from, primary }.is_possible();
+        for state in State::ALL {
+            let usual = Suspension::of(state);
+            assert_eq!(usual.is_some(), possible(state, Leg::Source), "{state}");
+            assert_eq!(state == State::TargetSelected, possible(state, Leg::Target), "{state}");
+            assert!(usual.is_none_or(Suspension::is_possible), "{state}");
+        }
+        assert_eq!([1, 2].map(Leg::from_number), [Some(Leg::Source), Some(Leg::Target)]);
+        assert_eq!([0, 3].map(Leg::from_number), [None, None]);
     }
 
     #[test]

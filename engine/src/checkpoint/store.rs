@@ -111,11 +111,24 @@ impl<'a, L: LunIo> Store<'a, L> {
     /// # Errors
     /// Where the flush or the write failed; the store is latched then.
     pub async fn write_watermark(&mut self, record: &mut Record) -> Result<(), StoreError> {
-        self.flush().await?;
         record.sequence = Sequence(record.sequence.0 + 1);
+        self.write_older(record).await
+    }
+
+    /// Writes `record` as it is to the older slot, which is the newer one from then on. Twice, and it is in both.
+    ///
+    /// # Errors
+    /// As [`Store::write_watermark`].
+    pub async fn write_older(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.flush().await?;
         self.write(self.next, record).await?;
         self.next = self.next.other();
         Ok(())
+    }
+
+    /// `next` has turned out to be the older or the broken slot. Nothing is written.
+    pub fn start_at(&mut self, next: SlotId) {
+        self.next = next;
     }
 
     /// Writes `record` to both slots, the older one first, under the next sequence number. Its state is decided when this

@@ -114,6 +114,12 @@ impl Board {
         self.returned.notify_waiters();
     }
 
+    /// Lets the lanes go on to `to`. What was allowed before stays so.
+    pub fn extend(&self, to: Bytes) {
+        self.queue().raise_limit(to);
+        self.returned.notify_waiters();
+    }
+
     /// Hands out nothing more.
     pub fn stop(&self) {
         self.queue().stop();
@@ -203,6 +209,12 @@ impl Board {
         self.failed.store(true, Ordering::SeqCst);
         self.queue().stop();
         self.returned.notify_waiters();
+    }
+
+    /// Lets nothing more go out, not even what was read already. What is on its way to a LUN comes back as ever.
+    pub fn halt(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+        self.stop();
     }
 
     /// Whether a failure or the operator stopped this pass.

@@ -36,8 +36,8 @@ pub struct CopyState {
     pub source_block: Bytes,
     /// Logical blocks of the target.
     pub target_block: Bytes,
-    /// Whether unreadable blocks are written as zeroes.
-    pub fill_unreadable: bool,
+    /// What becomes of blocks that the source can't read.
+    pub bad_blocks: BadBlocks,
     /// What becomes of zeroes; falls back from punch to write where the target turns out to have no such command.
     pub zero_mode: SharedZeroMode,
     /// The digests of what was read, where a verify will want them.
@@ -79,6 +79,24 @@ impl CopyState {
         }
         let error = io::Error::from_raw_os_error(errno);
         Err(CopyError::SourceDead { span: Span::at(at, block), lba: at.lba(block), source: error })
+    }
+}
+
+/// What becomes of blocks that the source can't read, each of them proven by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadBlocks {
+    /// They are listed, and the target keeps what it holds there.
+    Keep,
+    /// They are listed, and become zeroes on the target.
+    Fill,
+    /// The copy fails at the first one.
+    Stop,
+}
+
+impl BadBlocks {
+    /// What the operator's `--fill-unreadable` comes to.
+    pub fn of(fill_unreadable: bool) -> Self {
+        if fill_unreadable { Self::Fill } else { Self::Keep }
     }
 }
 
@@ -187,7 +205,8 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             Err(error) => return (Err(error), buf),
         };
         let len = span.len().as_len();
-        if self.state.fill_unreadable {
+        let fills = self.state.bad_blocks == BadBlocks::Fill;
+        if fills {
             for part in &bad {
                 buf.as_mut()[part.clone()].fill(0);
             }
@@ -199,7 +218,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
             }
             self.digest(span.start, || contribution(span.start, data));
         }
-        let skip = if self.state.fill_unreadable {
+        let skip = if fills {
             Vec::new()
         } else {
             match self.left_out(buf.as_mut(), bad, span.start).await {
@@ -386,6 +405,10 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Lane<'_, S, T> {
 
     fn give_up(&self, base: Bytes, part: Range<usize>, errno: i32) -> Result<(), CopyError> {
         let span = Span::at(base + Bytes::from(part.start), Bytes::from(part.len()));
+        if self.state.bad_blocks == BadBlocks::Stop {
+            let error = io::Error::from_raw_os_error(errno);
+            return Err(CopyError::of_request("reading", Side::Source, span, self.state.source_block, error));
+        }
         Progress::add(&self.state.progress.unreadable, span.len());
         let mut list = self.state.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         if list.add(span, errno) { Ok(()) } else { Err(CopyError::TooManyUnreadable(MOST_RANGES)) }

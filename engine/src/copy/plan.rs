@@ -397,7 +397,8 @@ fn sized(found: &Found<'_>, options: &Options) -> Result<Sizing, PlanRefusal> {
     Ok(Sizing { extent, depth, workers })
 }
 
-fn queue_sizes(sizing: Sizing, zeroes: ZeroMode) -> QueueSizes {
+/// The shape of the queue for requests of this shape.
+pub fn queue_sizes(sizing: Sizing, zeroes: ZeroMode) -> QueueSizes {
     let in_flight = Bytes(sizing.extent.0 * sizing.depth as u64 * sizing.workers as u64);
     let max_run = LONGEST_RUN.max(sizing.extent);
     QueueSizes {
@@ -459,6 +460,7 @@ fn new_record(found: &Found<'_>, layout: Layout, flags: Flags, sizing: Sizing) -
         sequence: Sequence(0),
         owner: found.owner,
         state: State::Defined,
+        suspension: None,
         pending_step: None,
         watermark: Bytes::ZERO,
         source_stamp: found.source.content_stamp,

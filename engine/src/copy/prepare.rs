@@ -6,6 +6,8 @@
 //! opened descriptors, before other hosts are locked out or fenced; and again under that lock, which is the one that
 //! counts: until then another host may have gone on copying.
 
+pub mod member;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -304,7 +306,11 @@ fn judge(
     same_storage: Option<&str>,
     overrides: &Overrides,
 ) -> Result<Vec<Refused>, LunError> {
-    let (source_usage, target_usage) = (usage::read(source)?, usage::read(target)?);
+    let (mut source_usage, mut target_usage) = (usage::read(source)?, usage::read(target)?);
+    if overrides.loop_siblings {
+        source_usage.loop_devices = usage::without_siblings(source, source_usage.loop_devices)?;
+        target_usage.loop_devices = usage::without_siblings(target, target_usage.loop_devices)?;
+    }
     for (info, usage) in [(source, &source_usage), (target, &target_usage)] {
         let unseen = usage.open_elsewhere.unseen;
         if unseen > 0 {

@@ -114,6 +114,11 @@ impl ExtentQueue {
         self.limit = hi.clamp(self.next, self.end);
     }
 
+    /// As [`ExtentQueue::set_limit`], where that raises it.
+    pub fn raise_limit(&mut self, hi: Bytes) {
+        self.set_limit(hi.max(self.limit));
+    }
+
     /// The next thing to do. `scout` tells what the source knows of a position; it is asked only at the borders of its
     /// own answers.
     ///
@@ -297,6 +302,10 @@ mod tests {
         assert_eq!(queue.take(data).unwrap(), Take::Wait);
         queue.set_limit(Bytes(20));
         assert_eq!(queue.take(data).unwrap(), Take::Extent(span(10, 20)));
+        queue.raise_limit(Bytes(30));
+        queue.raise_limit(Bytes(20));
+        assert_eq!(queue.take(data).unwrap(), Take::Extent(span(20, 30)), "a raised limit stays");
+        assert_eq!(queue.take(data).unwrap(), Take::Wait);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::CopyError;
-use crate::copy::lane::{CopyState, Digests, LastGood, SharedZeroMode};
+use crate::copy::lane::{BadBlocks, CopyState, Digests, LastGood, SharedZeroMode};
 use crate::copy::latency::Latencies;
 use crate::copy::offload::Offload;
 use crate::copy::prepare::{Prepared, unix_now};
@@ -70,7 +70,7 @@ fn copy_by<V: Vehicle>(
         extent,
         source_block: prepared.source.info.logical_block,
         target_block: prepared.target.info.logical_block,
-        fill_unreadable: plan.fill_unreadable,
+        bad_blocks: BadBlocks::of(plan.fill_unreadable),
         zero_mode: SharedZeroMode::new(plan.zeroes),
         digests: plan.verify.then(table),
         zero_extents: ZeroExtents::new(extent),

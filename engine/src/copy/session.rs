@@ -29,7 +29,7 @@ use crate::checkpoint::state::State;
 use crate::checkpoint::store::Store;
 use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::{CopyError, Side};
-use crate::copy::lane::{CopyState, Lane};
+use crate::copy::lane::{BadBlocks, CopyState, Lane};
 use crate::copy::latency::Latencies;
 use crate::copy::ledger::{Ledger, Pace, look};
 use crate::copy::queue::{ExtentQueue, QueueSizes};
@@ -269,7 +269,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
                 Ok(read) => part.copy_from_slice(&read),
                 Err(error) => {
                     self.list_as_unreadable(Span::at(at, block), error).await?;
-                    if at >= span.start + head && !self.state.fill_unreadable {
+                    if at >= span.start + head && self.state.bad_blocks != BadBlocks::Fill {
                         part.copy_from_slice(&self.old_bytes(Span::at(at, block)).await?);
                     }
                 }

@@ -4,12 +4,15 @@
 //!
 //! ```text
 //!   vehicle/choice   pure: which one runs, and why
+//!   vehicle/gated    any of them, with a gate in front of the target's writes
 //!   vehicle/open     asks both LUNs what they can do, and chooses
 //! ```
 
 pub mod choice;
+pub mod gated;
 pub mod open;
 
+use std::borrow::Borrow;
 use std::io;
 use std::sync::Arc;
 
@@ -76,7 +79,7 @@ pub struct Luns<'a> {
 /// A pair as its vehicle sees it.
 pub enum Pair<'a> {
     /// O_DIRECT through io_uring; beside an array that copies, too.
-    Uring(UringPair<'a>),
+    Uring(UringPair<&'a OpenLun>),
     /// SCSI commands.
     Sg(SgPair),
 }
@@ -90,24 +93,29 @@ impl<'a> Luns<'a> {
                 Pair::Sg(SgPair { source: Arc::clone(source), target: Arc::clone(target) })
             }
             (VehicleName::Sg, ..) => unreachable!("sg is chosen only where both are SCSI LUNs"),
-            (VehicleName::Uring | VehicleName::Xcopy, source, _) => Pair::Uring(UringPair {
-                source: self.source,
-                target: self.target,
-                map: source.as_ref().and_then(|source| source.map()).map(Arc::clone),
-            }),
+            (VehicleName::Uring | VehicleName::Xcopy, source, _) => {
+                Pair::Uring(UringPair::new(self.source, self.target, source.as_deref()))
+            }
         }
     }
 }
 
-/// A pair for io_uring.
-pub struct UringPair<'a> {
-    source: &'a OpenLun,
-    target: &'a OpenLun,
+/// A pair for io_uring, borrowed or owned.
+pub struct UringPair<L> {
+    source: L,
+    target: L,
     /// What is unmapped on a SCSI source: the kernel's block device does not tell.
     map: Option<Arc<LbaMap>>,
 }
 
-impl Vehicle for UringPair<'_> {
+impl<L: Borrow<OpenLun>> UringPair<L> {
+    /// Of two open LUNs; `as_scsi` is the source, where it takes SCSI commands.
+    pub fn new(source: L, target: L, as_scsi: Option<&ScsiLun>) -> Self {
+        Self { source, target, map: as_scsi.and_then(ScsiLun::map).map(Arc::clone) }
+    }
+}
+
+impl<L: Borrow<OpenLun> + Sync> Vehicle for UringPair<L> {
     type Lun = UringLun;
 
     fn run<F: Future>(&self, requests: usize, future: F) -> io::Result<F::Output> {
@@ -119,7 +127,7 @@ impl Vehicle for UringPair<'_> {
     }
 
     fn source(&self) -> io::Result<UringLun> {
-        let lun = view(self.source)?;
+        let lun = view(self.source.borrow())?;
         Ok(match &self.map {
             Some(map) => lun.with_map(Arc::clone(map)),
             None => lun,
@@ -127,7 +135,7 @@ impl Vehicle for UringPair<'_> {
     }
 
     fn target(&self) -> io::Result<UringLun> {
-        view(self.target)
+        view(self.target.borrow())
     }
 
     fn set_up_error(&self, sizing: Sizing, source: io::Error) -> CopyError {

@@ -147,18 +147,31 @@ impl Paths {
             (Some(stood), Some(held)) => vec![self.still_there(held.key, stood)?],
             _ => Vec::new(),
         };
+        let mut attempt = self.attempt(own);
+        (attempt.take_over, attempt.victims) = (take_over.is_some(), victims);
+        let tried = self.try_claim(&mut attempt);
+        self.ended(attempt, tried)
+    }
+
+    /// A claim that nothing was done for yet.
+    pub(super) fn attempt(&self, own: OwnKey) -> Attempt {
         let aptpl = self.capabilities().is_ok_and(|able| able.persist_through_power_loss);
         let (paths, fenced, replaced) = (Vec::new(), Vec::new(), Vec::new());
         let claim = Claim { own, aptpl, paths, fenced, replaced, drained: None };
-        let mut attempt = Attempt { claim, take_over: take_over.is_some(), victims };
-        match self.try_claim(&mut attempt) {
-            Ok(()) => Ok(attempt.claim),
-            Err(error) if attempt.claim.is_inherited() => {
+        Attempt { claim, take_over: false, victims: Vec::new() }
+    }
+
+    /// The claim, or, where it failed, nothing of it is left on the LUN but what must stay.
+    pub(super) fn ended(&self, attempt: Attempt, tried: Result<(), LockError>) -> Result<Claim, LockError> {
+        let claim = attempt.claim;
+        match tried {
+            Ok(()) => Ok(claim),
+            Err(error) if claim.is_inherited() => {
                 tracing::warn!(device = %self.device, "what is registered stays, or a fenced host could write");
                 Err(error)
             }
             Err(error) => {
-                self.withdraw(own, attempt.claim.aptpl);
+                self.withdraw(claim.own, claim.aptpl);
                 Err(error)
             }
         }
@@ -167,10 +180,7 @@ impl Paths {
     fn try_claim(&self, attempt: &mut Attempt) -> Result<(), LockError> {
         let own = attempt.claim.own;
         self.register_everywhere(attempt)?;
-        let Some(first) = self.first_registered(&attempt.claim.paths) else {
-            let last = attempt.claim.paths.last().and_then(|path| path.error.clone()).unwrap_or_default();
-            return Err(LockError::NoPath { device: self.device.clone(), paths: self.paths.len(), last });
-        };
+        let first = self.first_registered(&attempt.claim.paths).expect("one path is registered at least");
         self.settle(&first, attempt)?;
         if !attempt.claim.replaced.is_empty() && attempt.claim.drained.is_none() {
             // What an earlier start had in flight is done, since its exclusive open has fallen; the reset is for what a
@@ -198,9 +208,9 @@ impl Paths {
         }
     }
 
-    /// Registers on every path. Earlier starts of this node that turn out to be this host's own become victims: they are
-    /// dead, though a path that is down may still bear their key.
-    fn register_everywhere(&self, attempt: &mut Attempt) -> Result<(), LockError> {
+    /// Registers on every path, on one at least. Earlier starts of this node that turn out to be this host's own become
+    /// victims: they are dead, though a path that is down may still bear their key.
+    pub(super) fn register_everywhere(&self, attempt: &mut Attempt) -> Result<(), LockError> {
         let claim = &mut attempt.claim;
         for path in &self.paths {
             let state = self.register(&Initiator::new(path.as_ref()), claim.own, &mut claim.aptpl, &mut claim.replaced);
@@ -213,11 +223,15 @@ impl Paths {
             });
         }
         attempt.victims.extend(&claim.replaced);
-        Ok(())
+        if claim.paths.iter().any(|path| path.registered) {
+            return Ok(());
+        }
+        let last = claim.paths.last().and_then(|path| path.error.clone()).unwrap_or_default();
+        Err(LockError::NoPath { device: self.device.clone(), paths: self.paths.len(), last })
     }
 
     /// Whether the look allows for a registration at all.
-    fn may_register(&self, view: &View, own: OwnKey) -> Result<(), LockError> {
+    pub(super) fn may_register(&self, view: &View, own: OwnKey) -> Result<(), LockError> {
         match standing(view, own) {
             Standing::Foreign { keys, holder } => {
                 Err(LockError::Foreign { device: self.device.clone(), keys, holder, may_waive: false })
@@ -320,7 +334,7 @@ impl Paths {
     }
 
     /// Reserves; to reserve again what one holds is no error.
-    fn reserve(&self, path: &Initiator<'_>, own: OwnKey) -> Result<(), LockError> {
+    pub(super) fn reserve(&self, path: &Initiator<'_>, own: OwnKey) -> Result<(), LockError> {
         for _ in 0..TRIES {
             path.clear_attentions()?;
             let sent = path.send(&ReservationOut::Reserve { key: own.key(), kind: KIND });
@@ -378,7 +392,7 @@ impl Paths {
 }
 
 /// Whether another path may answer where this one did not.
-fn is_path_trouble(error: &LockError) -> bool {
+pub(super) fn is_path_trouble(error: &LockError) -> bool {
     match error {
         LockError::Command(CommandError::NotSent { .. }) => true,
         LockError::Command(error) => matches!(

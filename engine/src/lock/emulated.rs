@@ -8,7 +8,8 @@
 //! - A file that can't be read is an error, and never "nobody is registered".
 //!
 //! It keeps off those who look there: copiers on this host, and on others that share the file system. The storage refuses
-//! nobody's writes, so that a fence here holds only because a copier looks before each checkpoint.
+//! nobody's writes, so that a fence here holds only because a copier looks before each checkpoint, and an agent before each
+//! write ([`super::gate`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -29,6 +30,8 @@ use lunferry_scsi::transport::{Data, Transport};
 use lunferry_scsi::units::{Generation, RelativePort};
 use rustix::fs::{Access, FlockOperation};
 use serde::{Deserialize, Serialize};
+
+use super::inflight;
 
 /// What the file's name ends with.
 pub const SUFFIX: &str = ".lunferry-reservations";
@@ -63,6 +66,8 @@ struct StoredReservation {
 /// The emulated reservations of one file.
 #[derive(Debug)]
 pub struct Emulated {
+    /// The file that is the LUN, or lies behind it.
+    lun: PathBuf,
     file: PathBuf,
     name: String,
     nexus: String,
@@ -82,7 +87,7 @@ impl Emulated {
         let file = PathBuf::from(file);
         let directory = lun.parent().unwrap_or(Path::new("/"));
         rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
-        Ok(Self { name: file.display().to_string(), file, nexus })
+        Ok(Self { lun, name: file.display().to_string(), file, nexus })
     }
 
     /// Where they are kept.
@@ -92,7 +97,7 @@ impl Emulated {
 
     fn load(&self) -> io::Result<Reservations<String>> {
         match File::open(&self.file) {
-            Ok(file) => read(file),
+            Ok(file) => read(&file),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Reservations::new(Abilities::default())),
             Err(error) => Err(error),
         }
@@ -119,7 +124,7 @@ impl Emulated {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let locked = self.lock()?;
-        let mut state = read(locked.try_clone()?)?;
+        let mut state = read(&locked)?;
         let applied = state.apply(&self.nexus, action);
         let parts = state.parts();
         if parts.registrations.is_empty() {
@@ -179,7 +184,7 @@ impl Emulated {
 }
 
 /// An empty file is one that somebody has just made to lock it.
-fn read(mut file: File) -> io::Result<Reservations<String>> {
+pub(super) fn read(mut file: &File) -> io::Result<Reservations<String>> {
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     if text.is_empty() {
@@ -241,8 +246,9 @@ impl Transport for Emulated {
     }
 
     fn reset_logical_unit(&self) -> io::Result<()> {
-        // Whoever gets this far has the LUN's exclusive open or flock, and what a dead holder had in flight ended before.
-        Ok(())
+        // Whoever gets this far has the exclusive open or the flock, and what a dead holder had in flight ended before. Other loop
+        // devices over the same file have exclusive opens of their own.
+        inflight::drain(&self.lun, |time| self.wait(time))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Fencing: PREEMPT, then LOGICAL UNIT RESET, then a look that shows the outcome (design 10).
 //!
-//! Acts, through [`Transport`](lunferry_scsi::transport::Transport)s alone.
+//! Acts, through [`Transport`]s alone.
 
+use std::io;
 use std::time::Duration;
 
 use lunferry_scsi::cdb::TimeoutClass;
 use lunferry_scsi::command::reservation::ReservationOut;
 use lunferry_scsi::initiator::{CommandError, Initiator};
-use lunferry_scsi::key::Key;
+use lunferry_scsi::key::{Key, OwnKey};
+use lunferry_scsi::transport::Transport;
 
 use super::claim::{Claim, Drained, Paths, TRIES, look};
 use super::error::LockError;
@@ -36,7 +38,7 @@ impl Paths {
     ) -> Result<(), LockError> {
         tracing::warn!(device = %self.device, %victim, "fencing");
         let own = claim.own;
-        self.preempt(path, claim, victim, is_holder)?;
+        self.preempt(path, own, victim, is_holder)?;
         // From here on the LUN must stay locked, whatever fails.
         if !claim.replaced.contains(&victim) && !claim.fenced.contains(&victim) {
             claim.fenced.push(victim);
@@ -60,18 +62,14 @@ impl Paths {
 
     /// Returns when nothing that was in flight before can land any more.
     pub(super) fn drain(&self, path: &Initiator<'_>) -> Drained {
-        let transport = path.transport();
-        let mut tries = 1;
-        let error = loop {
-            match transport.reset_logical_unit() {
-                Ok(()) => return Drained::Reset,
-                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < RESET_TRIES => {
-                    tries += 1;
-                    transport.wait(RESET_PAUSE);
-                }
-                Err(error) => break error,
-            }
-        };
+        match reset(path.transport()) {
+            Ok(()) => Drained::Reset,
+            Err(error) => self.wait_out(path.transport(), &error),
+        }
+    }
+
+    /// Waits until nothing can be in flight any more at a unit that can't be reset, for this reason.
+    pub(super) fn wait_out(&self, transport: &dyn Transport, error: &io::Error) -> Drained {
         // The longest that Lunferry's own commands may take, and more than the block layer's (30 s).
         let time = TimeoutClass::Copy.duration() + MARGIN;
         let seconds = time.as_secs();
@@ -82,8 +80,13 @@ impl Paths {
 
     /// PREEMPT until a look shows that the victim's registrations are gone. Of two who preempt the same victim one wins; the
     /// other one reads who.
-    fn preempt(&self, path: &Initiator<'_>, claim: &Claim, victim: Key, is_holder: bool) -> Result<(), LockError> {
-        let own = claim.own;
+    pub(super) fn preempt(
+        &self,
+        path: &Initiator<'_>,
+        own: OwnKey,
+        victim: Key,
+        is_holder: bool,
+    ) -> Result<(), LockError> {
         for _ in 0..TRIES {
             path.clear_attentions()?;
             let sent = path.send(&ReservationOut::Preempt { key: own.key(), victim, kind: KIND });
@@ -104,5 +107,19 @@ impl Paths {
         }
         let why = format!("PREEMPT was sent {TRIES} times, and it is still registered");
         Err(LockError::FenceUnproven { device: self.device.clone(), victim, why })
+    }
+}
+
+/// LOGICAL UNIT RESET, while the host adapter recovers again and again.
+pub(super) fn reset(transport: &dyn Transport) -> io::Result<()> {
+    let mut tries = 1;
+    loop {
+        match transport.reset_logical_unit() {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < RESET_TRIES => {
+                tries += 1;
+                transport.wait(RESET_PAUSE);
+            }
+            done => return done,
+        }
     }
 }

@@ -32,9 +32,9 @@ impl Paths {
         }
     }
 
-    /// Registers on the paths that were down when the lock was taken and answer now. One try each: this is in front of a
-    /// checkpoint.
-    fn mend(&self, claim: &mut Claim) {
+    /// Registers on the paths that were down when the lock was taken and answer now, where the claim is seen to hold. One try
+    /// each: this is in front of a checkpoint.
+    pub fn mend(&self, claim: &mut Claim) {
         for (path, state) in self.paths.iter().zip(&mut claim.paths).filter(|(_, state)| !state.registered) {
             let path = Initiator::new(path.as_ref());
             let still_ours = look(&path).is_ok_and(|view| view.is_held_by(claim.own.key()));

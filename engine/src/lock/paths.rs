@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lunferry_scsi::cdb::Cdb;
+use lunferry_scsi::key::Key;
 use lunferry_scsi::sg::SgDevice;
 use lunferry_scsi::status::Completion;
 use lunferry_scsi::transport::{Data, Transport};
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use super::claim::Paths;
 use super::emulated::Emulated;
+use super::gate::Gate;
 use super::node::{ThisNode, host_name};
 use crate::lun::facts::{DeviceKind, LunInfo};
 use crate::lun::sysfs;
@@ -82,6 +84,14 @@ impl Ways {
         }
     }
 
+    /// What stands in front of `key`'s writes where the storage refuses nobody's; nothing where it does.
+    pub fn gate(&self, key: Key, node: &ThisNode) -> Option<Gate> {
+        match &self.means {
+            Means::Emulated { file } => Some(Gate::new(file.clone(), nexus(node), key)),
+            Means::Scsi | Means::None { .. } => None,
+        }
+    }
+
     fn scsi(device: String, paths: Vec<Box<dyn Transport>>) -> Self {
         Self { means: Means::Scsi, paths: Some(Paths { device, paths }) }
     }
@@ -89,14 +99,18 @@ impl Ways {
 
 /// The emulation beside a file, where its directory lets itself be written to.
 fn emulated(device: String, file: &Path, part: &str, node: &ThisNode) -> Ways {
-    let nexus = format!("{}/{}", host_name(), node.id.0);
-    match Emulated::beside(file, part, nexus) {
+    match Emulated::beside(file, part, nexus(node)) {
         Ok(emulated) => Ways {
             means: Means::Emulated { file: emulated.file().to_owned() },
             paths: Some(Paths { device, paths: vec![Box::new(emulated)] }),
         },
         Err(error) => Ways::none(format!("no reservations can be kept beside {} ({error})", file.display())),
     }
+}
+
+/// What tells this node from others in an emulation: several may run on one machine, each with a loop device of its own.
+fn nexus(node: &ThisNode) -> String {
+    format!("{}/{}", host_name(), node.id.0)
 }
 
 /// The file behind a loop device, and which part of it that shows: one file may be several LUNs, each with a lock of its own.

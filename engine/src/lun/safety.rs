@@ -40,6 +40,9 @@ pub struct Overrides {
     /// Signature types that may be overwritten (`--overwrite-signature TYPE`), in libblkid's words. One that isn't there
     /// does no harm.
     pub signatures: Vec<String>,
+    /// Several agents of one cluster run on this machine, each with a loop device of its own over the file that is the LUN: a
+    /// loop device that shows the very same bytes and is used by nothing but programs is theirs.
+    pub loop_siblings: bool,
 }
 
 /// How a LUN is in use.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use super::error::LunError;
 use super::facts::{DeviceNumber, FileId, LunInfo};
 pub use super::facts::{MountUse, OpenElsewhere, Opener, Usage};
+use super::probe;
 use super::sysfs::{self, LoopDevice};
 
 /// Every use of the LUN on this host, but for what this process itself does with it. For a disk, what uses its partitions
@@ -32,6 +33,25 @@ pub fn read(info: &LunInfo) -> Result<Usage, LunError> {
         loop_devices: loop_devices(&me, &loops),
         open_elsewhere: open_elsewhere(&me)?,
     })
+}
+
+/// Of these loop devices those that are not this LUN by another loop device, or that are mounted, swap, or below another
+/// device.
+///
+/// # Errors
+/// As [`read`], and where one can't be looked at.
+pub fn without_siblings(info: &LunInfo, devices: Vec<String>) -> Result<Vec<String>, LunError> {
+    let mut others = Vec::new();
+    for name in devices {
+        let sibling = probe::probe(Path::new(&name))?;
+        let usage = read(&sibling)?;
+        let is_idle = usage.mounts.is_empty() && usage.swaps.is_empty() && usage.holders.is_empty();
+        let is_same = sibling.identity == info.identity && sibling.capacity == info.capacity;
+        if !(is_same && is_idle) {
+            others.push(name);
+        }
+    }
+    Ok(others)
 }
 
 /// A block device that shares the LUN's bytes: itself, a partition of it, its disk, or what lies behind a loop device.

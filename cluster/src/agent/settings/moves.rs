@@ -10,7 +10,19 @@ use super::nodes::{self, Everybody};
 use super::Migration;
 use crate::config::Silent;
 
-const KEYS: &[&str] = &["name", "uuid", "source", "target", "limit", "silent", "window"];
+const KEYS: &[&str] = &[
+    "name",
+    "uuid",
+    "source",
+    "source_identity",
+    "target",
+    "target_identity",
+    "overwrite_signatures",
+    "loop_siblings",
+    "limit",
+    "silent",
+    "window",
+];
 
 /// How far the window reaches past what is copied, unless the file says otherwise.
 const WINDOW: Bytes = Bytes::mib(256);
@@ -51,10 +63,26 @@ fn one(reader: &mut Reader<'_>, table: &Table<'_>, everybody: &Everybody, me: Op
         reader.mistake(table.place("window"), what);
     }
     let silent = silent(reader, table);
-    Some(Migration { name: name?, uuid: uuid?, source: source?, target: target?, limit, silent, window })
+    let [source_identity, target_identity] =
+        ["source_identity", "target_identity"].map(|key| reader.text(table, key).map(str::to_owned));
+    let signatures = reader.texts(table, "overwrite_signatures");
+    let loop_siblings = reader.flag(table, "loop_siblings").unwrap_or_default();
+    Some(Migration {
+        name: name?,
+        uuid: uuid?,
+        source: source?,
+        source_identity,
+        target: target?,
+        target_identity,
+        overwrite_signatures: signatures.into_iter().map(|(kind, _)| kind.to_owned()).collect(),
+        loop_siblings,
+        limit,
+        silent,
+        window,
+    })
 }
 
-/// A LUN by its path or identity: one for all nodes, or one for each.
+/// A LUN by its path: one for all nodes, or one for each.
 fn lun(reader: &mut Reader<'_>, table: &Table<'_>, key: &str, everybody: &Everybody, me: Option<NodeId>) -> Option<String> {
     if !table.has(key) {
         reader.missing(table, key, "write a device's path, or a table with one for each node");

@@ -161,6 +161,16 @@ impl<'t> Reader<'t> {
         number
     }
 
+    /// True or false.
+    pub(super) fn flag(&mut self, table: &Table<'_>, key: &str) -> Option<bool> {
+        let value = table.get(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            self.wrong_kind(key, value, "true or false");
+        }
+        flag
+    }
+
     /// A list of texts, each with its place.
     pub(super) fn texts<'a>(&mut self, table: &Table<'a>, key: &str) -> Vec<(&'a str, Place)> {
         let Some(value) = table.get(key) else {

@@ -77,6 +77,9 @@ fn each_mistake_is_named_with_its_place_and_the_mend() {
         ("200MiB/s", "0", "19:9: `limit`: a limit of 0 would never end"),
         ("\"wait\"", "\"panic\"", "20:10: `silent` is `panic`; write \"evict\" or \"wait\""),
         ("silent = \"wait\"", "window = \"4KiB\"", "20:10: `window` is 4.0 KiB; write at least 1.0 MiB"),
+        ("silent = \"wait\"", "loop_siblings = 1", "20:17: `loop_siblings` is of the type integer; write true or false"),
+        ("silent = \"wait\"", "source_identity = \"\"", "20:19: `source_identity` is empty"),
+        ("silent = \"wait\"", "overwrite_signatures = \"ext4\"", "20:24: `overwrite_signatures` is of the type string"),
         ("silent = \"wait\"", "silent = ", "20:1"),
     ];
     for (from, to, expected) in cases {

@@ -1,92 +1,18 @@
 //! Which byte of a superblock record is what, as data: the codec, the tests and the document read these tables.
 //!
-//! Pure: constants, and how a field's bytes are taken and put.
+//! Pure: constants.
 //!
 //! What must hold: the fields of a table follow each other without a gap, and each number lies at a multiple of its
 //! length. Version 1 is frozen; what it lacks goes into a new version.
 
-use std::ops::Range;
+pub use crate::checkpoint::field::Field;
+use crate::checkpoint::field::table;
 
 /// How long a record is: one logical block of 512 bytes, which a device writes whole or not at all.
 pub const RECORD_LEN: usize = 512;
 
 /// How long the identity of one LUN is inside a record.
 pub const IDENTITY_LEN: usize = 64;
-
-/// One field of the format. Numbers are little-endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Its name, as errors and the document say it.
-    pub name: &'static str,
-    /// Its first byte, from the start of the record (or of the identity).
-    pub offset: usize,
-    /// How many bytes.
-    pub len: usize,
-    /// What stands there.
-    pub meaning: &'static str,
-}
-
-impl Field {
-    const fn first(name: &'static str, len: usize, meaning: &'static str) -> Self {
-        Self { name, offset: 0, len, meaning }
-    }
-
-    const fn then(&self, name: &'static str, len: usize, meaning: &'static str) -> Self {
-        Self { name, offset: self.end(), len, meaning }
-    }
-
-    /// The byte after its last one.
-    pub const fn end(&self) -> usize {
-        self.offset + self.len
-    }
-
-    /// Its bytes' places.
-    pub const fn range(&self) -> Range<usize> {
-        self.offset..self.end()
-    }
-
-    /// Its bytes in `bytes`, which must be as long as the field's table says.
-    pub(super) fn bytes<const N: usize>(&self, bytes: &[u8]) -> [u8; N] {
-        let mut value = [0; N];
-        value.copy_from_slice(&bytes[self.range()]);
-        value
-    }
-
-    pub(super) fn u8(&self, bytes: &[u8]) -> u8 {
-        u8::from_le_bytes(self.bytes(bytes))
-    }
-
-    pub(super) fn u16(&self, bytes: &[u8]) -> u16 {
-        u16::from_le_bytes(self.bytes(bytes))
-    }
-
-    pub(super) fn u32(&self, bytes: &[u8]) -> u32 {
-        u32::from_le_bytes(self.bytes(bytes))
-    }
-
-    pub(super) fn u64(&self, bytes: &[u8]) -> u64 {
-        u64::from_le_bytes(self.bytes(bytes))
-    }
-
-    /// Puts `value`, which must be as long as the field, in its place.
-    pub(super) fn put<const N: usize>(&self, bytes: &mut [u8], value: [u8; N]) {
-        bytes[self.range()].copy_from_slice(&value);
-    }
-}
-
-/// Names the fields of a table and lists them in the order of their places.
-macro_rules! table {
-    (
-        $(#[$about:meta])* $list:ident;
-        $first:ident $first_name:literal $first_len:literal $first_meaning:literal;
-        $($field:ident after $before:ident $name:literal $len:literal $meaning:literal;)*
-    ) => {
-        pub(super) const $first: Field = Field::first($first_name, $first_len, $first_meaning);
-        $(pub(super) const $field: Field = $before.then($name, $len, $meaning);)*
-        $(#[$about])*
-        pub const $list: &[Field] = &[$first $(, $field)*];
-    };
-}
 
 table! {
     /// Every byte of a record, in order.
@@ -116,8 +42,8 @@ table! {
     STATE after OWNER_NODE "state" 1 "State of the migration, see below";
     PENDING_STEP after STATE "pending_step" 1 "State that an undecided step would lead to; 0 where there is none";
     LAYOUT_KIND after PENDING_STEP "layout_kind" 1 "1: past the source's end; 2: overlay";
-    RESERVED_1 after LAYOUT_KIND "reserved_1" 1 "0";
-    AREA_NODES after RESERVED_1 "area_nodes" 2 "How many nodes the area has a heartbeat and a bitmap for";
+    SUSPENDED_FROM after LAYOUT_KIND "suspended_from" 1 "State that a suspended migration came from; 0 in every other state";
+    AREA_NODES after SUSPENDED_FROM "area_nodes" 2 "How many nodes the area has a heartbeat and a bitmap for";
     BITMAP_SIZE after AREA_NODES "bitmap_size" 4 "Bytes of one node's bitmap";
     EXTENT_SIZE after BITMAP_SIZE "extent_size" 4 "Bytes of one extent of the copy: a multiple of 512, not 0";
     WATERMARK after EXTENT_SIZE "watermark" 8 "All source bytes below this position are durable on the target; at most the source's length";
@@ -131,8 +57,9 @@ table! {
     RETRIED after SKIPPED "retried" 8 "Operations that were tried again";
     UNREADABLE after RETRIED "unreadable" 8 "Bytes that the source could not read";
     CHECKPOINTS after UNREADABLE "checkpoints" 8 "Checkpoints written so far, this one among them; a state change, in both slots, counts once";
-    RESERVED_2 after CHECKPOINTS "reserved_2" 148 "Zeroes";
-    CRC32C after RESERVED_2 "crc32c" 4 "CRC-32C (Castagnoli) of all 512 bytes, with this field taken as zeroes";
+    PRIMARY after CHECKPOINTS "primary" 1 "The primary leg of a suspended migration. 1: source; 2: target; 0 in every other state";
+    RESERVED after PRIMARY "reserved" 147 "Zeroes";
+    CRC32C after RESERVED "crc32c" 4 "CRC-32C (Castagnoli) of all 512 bytes, with this field taken as zeroes";
 }
 
 table! {

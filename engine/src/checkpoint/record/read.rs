@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::fields::{self as f, Field, MAGIC_BYTES, RECORD_LEN};
 use super::{Counters, Defect, FILL_UNREADABLE, FORMAT, Flags, StoredIdentity, TARGET_WAS_ZERO, WriterVersion};
 use crate::checkpoint::layout::{AreaSpec, Layout, LayoutKind, SlotId};
-use crate::checkpoint::state::State;
+use crate::checkpoint::state::{Leg, State, Suspension};
 use crate::units::Bytes;
 
 /// Counts and times stay below this, so that counting on never overflows.
@@ -110,6 +110,29 @@ pub(super) fn state_at(field: Field, bytes: &[u8; RECORD_LEN]) -> Result<Option<
             None => malformed(field, number, "the number of a state"),
             state => Ok(state),
         },
+    }
+}
+
+/// What a suspended record says of itself; `None` in every other state.
+pub(super) fn suspension_at(bytes: &[u8; RECORD_LEN], state: State) -> Result<Option<Suspension>, Defect> {
+    let (from, primary) = (state_at(f::SUSPENDED_FROM, bytes)?, f::PRIMARY.u8(bytes));
+    if state != State::Suspended {
+        return match (from, primary) {
+            (None, 0) => Ok(None),
+            (Some(from), _) => malformed(f::SUSPENDED_FROM, from, "0, as it must be where the state isn't suspended"),
+            (None, _) => malformed(f::PRIMARY, primary, "0, as it must be where the state isn't suspended"),
+        };
+    }
+    let Some(from) = from.filter(|from| Suspension::of(*from).is_some()) else {
+        return malformed(
+            f::SUSPENDED_FROM,
+            f::SUSPENDED_FROM.u8(bytes),
+            "the number of a state that can be suspended",
+        );
+    };
+    match Leg::from_number(primary).map(|primary| Suspension { from, primary }) {
+        Some(suspension) if suspension.is_possible() => Ok(Some(suspension)),
+        _ => malformed(f::PRIMARY, primary, "the number of a leg that can be primary there"),
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::read::COUNT_LIMIT;
 use super::*;
 use crate::checkpoint::layout::AreaSpec;
+use crate::checkpoint::state::Leg;
 use crate::lun::identity::{Identity, IdentityKind};
 
 /// A record in the middle of a copy, for these tests and those of the slots.
@@ -25,6 +26,7 @@ pub(crate) fn sample() -> Record {
         sequence: Sequence(8),
         owner: Owner { node: NodeId(2), since_unix_s: 1_700_000_000, reservation_key: 0x4c46_0002_dead_beef },
         state: State::Syncing,
+        suspension: None,
         pending_step: None,
         watermark: Bytes::mib(300),
         source_stamp: 77,
@@ -65,6 +67,8 @@ fn every_state_flag_and_layout_comes_back() {
     for (at, state) in State::ALL.into_iter().enumerate() {
         let record = Record {
             state,
+            suspension: (state == State::Suspended)
+                .then_some(Suspension { from: State::TargetSelected, primary: Leg::Source }),
             pending_step: State::ALL.get(at + 1).copied(),
             flags: Flags { target_was_zero: at % 2 == 0, fill_unreadable: at % 3 == 0 },
             group: (at % 2 == 0).then(|| Uuid::from_u128(9)),
@@ -136,7 +140,9 @@ fn what_is_out_of_range_is_named() {
         (f::PENDING_STEP, &[9]),
         (f::LAYOUT_KIND, &[0]),
         (f::LAYOUT_KIND, &[2]),
-        (f::RESERVED_1, &[1]),
+        (f::SUSPENDED_FROM, &[2]),
+        (f::SUSPENDED_FROM, &[9]),
+        (f::PRIMARY, &[1]),
         (f::AREA_NODES, &[0xff, 0xff]),
         (f::BITMAP_SIZE, &[0xff, 0xff, 0xff, 0xff]),
         (f::EXTENT_SIZE, &[0, 0, 0, 0]),
@@ -151,7 +157,7 @@ fn what_is_out_of_range_is_named() {
         (f::RETRIED, &far),
         (f::UNREADABLE, &far),
         (f::CHECKPOINTS, &far),
-        (f::RESERVED_2, &[1; 148]),
+        (f::RESERVED, &[1; 147]),
     ];
     // Lengths, nodes and bitmaps make an impossible layout, which is reported at the area's size.
     let reported_at = |field: Field| match field {
@@ -174,6 +180,25 @@ fn what_is_out_of_range_is_named() {
     }
 }
 
+/// What a suspended record must say, and what it can't.
+#[test]
+fn a_suspension_that_makes_no_sense_is_named() {
+    let suspended = Record {
+        state: State::Suspended,
+        suspension: Some(Suspension { from: State::SourceSelected, primary: Leg::Source }),
+        ..sample()
+    };
+    let good = suspended.encode(SlotId::A);
+    assert_eq!(Record::decode(&good).unwrap().record, suspended);
+    for (field, value) in
+        [(f::SUSPENDED_FROM, 0), (f::SUSPENDED_FROM, 6), (f::PRIMARY, 0), (f::PRIMARY, 2), (f::PRIMARY, 3)]
+    {
+        let bad = with_crc(good, |bytes| bytes[field.offset] = value);
+        let named = Record::decode(&bad).unwrap_err();
+        assert!(matches!(named, Defect::Malformed { field: name, .. } if name == field.name), "{value}: {named}");
+    }
+}
+
 #[test]
 #[should_panic(expected = "can't be read back")]
 fn what_could_not_be_read_is_never_written() {
@@ -189,6 +214,7 @@ fn the_view_has_the_names_that_scripts_rely_on() {
         "migration": "00000000-0000-0000-0000-000000001111",
         "group": null,
         "state": "syncing",
+        "suspension": null,
         "pending_step": null,
         "epoch": 3,
         "sequence": 8,

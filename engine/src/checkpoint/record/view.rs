@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Counters, Record, StoredIdentity};
 use crate::checkpoint::layout::{LayoutKind, SlotId};
-use crate::checkpoint::state::State;
+use crate::checkpoint::state::{State, Suspension};
 use crate::lun::identity::IdentityKind;
 use crate::units::{Bytes, Epoch, NodeId, Sequence};
 
@@ -23,6 +23,8 @@ pub struct RecordView {
     pub group: Option<String>,
     /// State of the migration.
     pub state: State,
+    /// What a suspended migration goes on from; nothing in every other state.
+    pub suspension: Option<Suspension>,
     /// State that an undecided step would lead to.
     pub pending_step: Option<State>,
     /// Change-of-mover counter.
@@ -109,6 +111,7 @@ impl Record {
             migration: self.migration.to_string(),
             group: self.group.map(|group| group.to_string()),
             state: self.state,
+            suspension: self.suspension,
             pending_step: self.pending_step,
             epoch: self.epoch,
             sequence: self.sequence,

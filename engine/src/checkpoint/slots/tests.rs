@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkpoint::layout::{AreaSpec, Layout};
 use crate::checkpoint::record::tests::{sample, with_crc};
+use crate::checkpoint::state::Suspension;
 use crate::lun::identity::{Identity, IdentityKind};
 
 /// What can stand in a slot, in the order of the table's rows and columns.
@@ -139,7 +140,8 @@ fn letter(choice: &Choice, a: &SlotView, b: &SlotView) -> char {
 fn bases() -> Vec<Record> {
     let past_end = sample().layout;
     let overlay = Layout::of(AreaSpec::COMPACT, Bytes::mib(512), Bytes::mib(512)).unwrap();
-    let with = |layout| State::ALL.map(|state| Record { state, layout, ..sample() });
+    let suspension = |state| Suspension::of(State::Syncing).filter(|_| state == State::Suspended);
+    let with = |layout| State::ALL.map(|state| Record { state, suspension: suspension(state), layout, ..sample() });
     [with(past_end), with(overlay)].concat()
 }
 

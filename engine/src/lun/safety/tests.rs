@@ -61,7 +61,10 @@ impl Case {
             target_signatures: &self.signatures,
             same_storage: self.same_storage,
         };
-        verdict(&facts, &Overrides { signatures: lifted.iter().map(|name| (*name).to_owned()).collect() })
+        verdict(
+            &facts,
+            &Overrides { signatures: lifted.iter().map(|name| (*name).to_owned()).collect(), ..Overrides::default() },
+        )
     }
 
     fn codes(&self, lifted: &[&str]) -> Vec<&'static str> {

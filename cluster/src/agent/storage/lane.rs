@@ -1,0 +1,226 @@
+//! The thread that does a migration's storage actions, one after the other.
+//!
+//! Acts. A reservation command blocks this thread for as long as a path takes; heartbeats and the copy go on beside it.
+//!
+//! What must hold:
+//! - Each action is answered once, also where this start is over before it was begun: then it is not begun.
+//! - After a failed flush or slot write the store does nothing more in this start: a flush that is tried again reports success
+//!   for data that is lost.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::Builder;
+
+use lunferry_engine::checkpoint::heartbeat::{BEAT_LEN, BeatDefect, Heartbeat};
+use lunferry_engine::checkpoint::layout::SlotId;
+use lunferry_engine::checkpoint::record::{Counters, Record};
+use lunferry_engine::checkpoint::slots::{Choice, choose, inspect};
+use lunferry_engine::checkpoint::store::{Store, read_slots};
+use lunferry_engine::copy::board::Progress;
+use lunferry_engine::copy::prepare::unix_now;
+use lunferry_engine::copy::vehicle::Vehicle;
+use lunferry_engine::lun::LunIo;
+use lunferry_engine::units::{Bytes, NodeId};
+use lunferry_scsi::key::{Incarnation, NodeId as KeyNode};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::luns::Shared;
+use super::record::{Failure, Writer, checkpoint, record, standing};
+use crate::event::{Checkpoint, Event, Op, OpId, Outcome, Slots};
+use crate::sight::{DiskBeat, Lun, Sight, Standing};
+
+/// Requests at a time.
+const REQUESTS: usize = 1;
+
+/// Starts the thread; what comes of that is sent to `ready`. It ends when the other end of `jobs` is dropped.
+pub(super) fn start<V: Vehicle + Send + Sync + 'static>(
+    shared: &Arc<Shared<V>>,
+    jobs: UnboundedReceiver<(OpId, Op)>,
+    progress: Arc<Progress>,
+    ready: SyncSender<io::Result<()>>,
+) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    let thread = move || {
+        let ran = shared.vehicle.run(REQUESTS, serve(&shared, jobs, &progress, &ready));
+        ran.unwrap_or_else(|error| drop(ready.send(Err(error))));
+    };
+    Builder::new().name("storage".into()).spawn(thread).map(drop)
+}
+
+async fn serve<V: Vehicle>(
+    shared: &Shared<V>,
+    mut jobs: UnboundedReceiver<(OpId, Op)>,
+    progress: &Progress,
+    ready: &SyncSender<io::Result<()>>,
+) {
+    let (source, target) = match shared.vehicle.source().and_then(|source| Ok((source, shared.vehicle.target()?))) {
+        Ok(both) => both,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    if ready.send(Ok(())).is_err() {
+        return;
+    }
+    let facts = &shared.luns.facts;
+    let store = Store::new(&target, facts.layout, facts.target_physical, SlotId::A);
+    let (found, before) = (None, Counters::default());
+    let mut lane = Lane { shared, source: &source, target: &target, store, has_read: false, found, before, progress };
+    while let Some((id, op)) = jobs.recv().await {
+        let outcome = lane.perform(op).await.unwrap_or_else(|failure| {
+            tracing::warn!(%failure, ?op, "a storage action has failed");
+            Outcome::Failed(failure.trouble())
+        });
+        shared.reports.event(Event::Storage(id, outcome));
+    }
+}
+
+/// What the actions of one start share.
+struct Lane<'a, V: Vehicle> {
+    shared: &'a Shared<V>,
+    source: &'a V::Lun,
+    target: &'a V::Lun,
+    store: Store<'a, V::Lun>,
+    /// Whether the slots were read in this start: before that it can't be known which one may be overwritten.
+    has_read: bool,
+    /// The record that was read or written last.
+    found: Option<Record>,
+    /// What the copy had done when the slots were read.
+    before: Counters,
+    progress: &'a Progress,
+}
+
+impl<V: Vehicle> Lane<'_, V> {
+    async fn perform(&mut self, op: Op) -> Result<Outcome, Failure> {
+        let held = &self.shared.held;
+        self.goes_on()?;
+        match op {
+            Op::Look => return Ok(Outcome::Seen(self.look().await?)),
+            Op::Prove => {
+                self.read_block(Lun::Source, Bytes::ZERO).await?;
+                self.read_block(Lun::Target, Bytes::ZERO).await?;
+                return Ok(Outcome::Seen(self.look().await?));
+            }
+            Op::Register(lun) => held.enrol(lun)?,
+            Op::Reserve(lun) => held.with(lun, |paths, claim| paths.reserve_by(claim))?,
+            Op::Preempt(lun, victim) => held.with(lun, |paths, claim| paths.preempt_by(claim, victim))?,
+            Op::Reset(lun) => {
+                let drained = held.with(lun, |paths, claim| paths.drain_by(claim))?;
+                tracing::info!(?lun, ?drained, "nothing that was in flight there can land any more");
+            }
+            Op::Read => return Ok(Outcome::Read(self.read().await?)),
+            Op::Flush => self.store.flush().await?,
+            Op::Write(checkpoint, slots) => self.write(&checkpoint, slots).await?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn goes_on(&self) -> Result<(), Failure> {
+        if self.shared.is_retired() { Err(Failure::Retired) } else { Ok(()) }
+    }
+
+    async fn look(&self) -> Result<Sight, Failure> {
+        let [source, target] = [self.standing(Lun::Source)?, self.standing(Lun::Target)?];
+        if self.shared.luns.emulated[0] {
+            self.read_block(Lun::Source, Bytes::ZERO).await?;
+        }
+        // The target is read for the heartbeats in any case.
+        Ok(Sight { source, target, beats: self.beats().await? })
+    }
+
+    fn standing(&self, lun: Lun) -> Result<Standing, Failure> {
+        self.shared.held.mend(lun);
+        let view = self.shared.held.paths(lun).look()?;
+        if view.is_whole { Ok(standing(&view)) } else { Err(Failure::TooManyKeys(lun)) }
+    }
+
+    async fn read_block(&self, lun: Lun, at: Bytes) -> Result<Vec<u8>, Failure> {
+        let facts = &self.shared.luns.facts;
+        let read = match lun {
+            Lun::Source => self.source.read_block(at, facts.source_block.as_len()).await,
+            Lun::Target => self.target.read_block(at, facts.target_block.as_len()).await,
+        };
+        read.map_err(|error| Failure::Read { lun, at, error })
+    }
+
+    async fn beats(&self) -> Result<Vec<DiskBeat>, Failure> {
+        let (facts, mut beats) = (&self.shared.luns.facts, Vec::new());
+        for node in &self.shared.luns.nodes {
+            let Some(place) = facts.layout.heartbeat(NodeId(node.0)) else { continue };
+            let block = self.read_block(Lun::Target, place.start).await?;
+            let Some(bytes) = block.first_chunk::<BEAT_LEN>() else { continue };
+            match Heartbeat::decode(bytes, place.start) {
+                Ok(beat) if beat.migration == facts.migration && beat.node.0 == node.0 => {
+                    let incarnation = Incarnation(beat.incarnation);
+                    beats.push(DiskBeat { node: KeyNode(beat.node.0), incarnation, count: beat.count.0 });
+                }
+                Err(BeatDefect::TooNew { version }) => {
+                    let words = format!("node {} writes heartbeats of format {version}; upgrade this one", node.0);
+                    return Err(Failure::Refused(words));
+                }
+                // Of a migration that was here before, or torn, or never written.
+                Ok(_) | Err(BeatDefect::None | BeatDefect::Torn { .. } | BeatDefect::Malformed { .. }) => {}
+            }
+        }
+        Ok(beats)
+    }
+
+    async fn read(&mut self) -> Result<Option<Checkpoint>, Failure> {
+        let facts = &self.shared.luns.facts;
+        let (layout, expected) = (facts.layout, facts.expected());
+        let raw = read_slots(self.target, layout.spec(), layout.target_len(), facts.target_block).await?;
+        let [a, b] = [SlotId::A, SlotId::B]
+            .map(|slot| inspect(&raw[usize::from(slot == SlotId::B)], slot, layout.slot(slot).start, Some(&expected)));
+        let (found, next) = match choose(a, b) {
+            Choice::None => (None, SlotId::A),
+            Choice::Use { record, next_write, .. } => (Some(*record), next_write),
+            Choice::Refused(refusal) => return Err(Failure::Refused(refusal.to_string())),
+        };
+        if let Some(found) = &found {
+            if found.migration != facts.migration {
+                let (is, should) = (found.migration, facts.migration);
+                return Err(Failure::Refused(format!("the checkpoint is of migration {is}, and not of {should}")));
+            }
+            if found.layout != layout {
+                return Err(Failure::Refused("the checkpoint lies in an area of another size".into()));
+            }
+        }
+        self.store.start_at(next);
+        self.has_read = true;
+        self.before = found.as_ref().map_or(Counters::default(), |found| found.counters);
+        self.found = found;
+        Ok(self.found.as_ref().map(checkpoint))
+    }
+
+    async fn write(&mut self, checkpoint: &Checkpoint, slots: Slots) -> Result<(), Failure> {
+        if !self.has_read {
+            return Err(Failure::Refused("the slots were not read, so that none of them may be overwritten".into()));
+        }
+        let checkpoints = self.found.as_ref().map_or(0, |found| found.counters.checkpoints);
+        let counters = Counters { checkpoints, ..self.counters() };
+        let writer = Writer { extent: self.shared.luns.sizing.extent, counters, unix_now: unix_now() };
+        let new = record(&self.shared.luns.facts, self.found.as_ref(), checkpoint, &writer).map_err(|why| {
+            Failure::Refused(format!("a checkpoint that no record can hold was to be written: {why}"))
+        })?;
+        self.store.write_older(&new).await?;
+        if slots == Slots::Both {
+            self.goes_on()?;
+            self.store.write_older(&new).await?;
+        }
+        self.found = Some(new);
+        Ok(())
+    }
+
+    /// What the copy has done over all its runs.
+    fn counters(&self) -> Counters {
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (before, run) = (self.before, self.progress);
+        Counters {
+            copied_bytes: before.copied_bytes + Bytes(now(&run.copied)),
+            zeroed_bytes: before.zeroed_bytes + Bytes(now(&run.zeroed)),
+            skipped_bytes: before.skipped_bytes + Bytes(now(&run.skipped)),
+            retried: before.retried + now(&run.retried),
+            ..before
+        }
+    }
+}

@@ -66,7 +66,11 @@ impl Client {
     fn failed(&self, error: &dyn std::fmt::Display) -> Failure {
         let socket = self.socket.display();
         let mend = "is the agent running, and does --socket name its `control_socket`?";
-        Failure::new(Exit::Failed, "agent_unreachable", format!("the agent at {socket} doesn't answer: {error}; {mend}"))
+        Failure::new(
+            Exit::Failed,
+            "agent_unreachable",
+            format!("the agent at {socket} doesn't answer: {error}; {mend}"),
+        )
     }
 
     async fn whole(&self, method: Method, path: &str, body: Value) -> Result<Value, Failure> {

@@ -49,7 +49,10 @@ impl Orders {
 
     /// Those that nobody has answered in time.
     pub(super) fn overdue(&mut self, now: Ms) -> Vec<Pending> {
-        self.pending.extract_if(.., |_, pending| now.since(pending.began) >= PATIENCE).map(|(_, pending)| pending).collect()
+        self.pending
+            .extract_if(.., |_, pending| now.since(pending.began) >= PATIENCE)
+            .map(|(_, pending)| pending)
+            .collect()
     }
 
     /// Those that are to be sent again.

@@ -378,7 +378,8 @@ impl Part {
             return message;
         };
         let written = self.status().and_then(|status| status.written).unwrap_or_default();
-        let gauges = if role == Role::Mover { Gauges { written, rate: self.rate(), limit: self.limit } } else { Gauges::NONE };
+        let gauges =
+            if role == Role::Mover { Gauges { written, rate: self.rate(), limit: self.limit } } else { Gauges::NONE };
         Message { epoch, body: Body::Heartbeat { role, led, agreed, lo, gauges } }
     }
 }

@@ -156,7 +156,8 @@ impl Part {
             Stage::Closed { .. } if self.leaving.is_some() => self.go(turn),
             Stage::Closed { until, .. } if turn.now >= *until => {
                 // 0 stands for "not open" in a datagram.
-                let incarnation = Incarnation::of_random(((random as u32) & (u32::MAX >> 1)).max(1));
+                let number = u32::try_from(random >> 33).expect("31 bits").max(1);
+                let incarnation = Incarnation::of_random(number);
                 self.stage = Stage::Opening(incarnation);
                 turn.out.push(Output::Open(self.uuid(), incarnation));
             }

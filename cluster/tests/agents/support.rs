@@ -38,8 +38,8 @@ fn addresses(count: usize) -> Vec<SocketAddr> {
     (0..count)
         .map(|_| {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let [a, b] = (process as u16).to_be_bytes();
-            let ip = std::net::Ipv4Addr::new(127, a.max(1), b, (number % 254 + 1) as u8);
+            let [_, _, a, b] = process.to_be_bytes();
+            let ip = std::net::Ipv4Addr::new(127, a.max(1), b, u8::try_from(number % 254 + 1).unwrap());
             UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
         })
         .collect()

@@ -95,7 +95,12 @@ fn watch(client: &Client, cli: &Cli, name: Option<&str>) -> Result<Exit, Failure
         // A name that doesn't exist would be watched for ever.
         migrations(client, Some(name))?;
     }
-    client.lines("/v1/events", |line| {
+    let begun = || {
+        if !cli.quiet {
+            output::note("watching what happens from now on");
+        }
+    };
+    client.lines("/v1/events", begun, |line| {
         let happened: Option<Happened> = serde_json::from_slice(line).ok();
         let is_wanted = happened.as_ref().is_none_or(|event| name.is_none_or(|name| name == event.migration));
         match happened {

@@ -64,12 +64,12 @@ fn a_config_is_checked_to_its_last_mistake() {
     fs::write(&scene.config, good.replace("id = 1", "id = 0").replace("uuid = \"1", "uuid = \"x")).unwrap();
     let run = lunferry(&["agent", "check", "--config", config]);
     assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""));
-    for place in ["7:6: `id` is 0", "11:8: `uuid` is"] {
+    for place in ["7:6: `id` is 0", "12:8: `uuid` is"] {
         assert!(run.stderr.contains(&format!("lunferry: {config}:{place}")), "{place}: {}", run.stderr);
     }
     let told = json(2, &["agent", "check", "--config", config]);
     let lines: Vec<_> = told["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64()).collect();
-    assert_eq!(lines, [Some(7), Some(11)], "{told}");
+    assert_eq!(lines, [Some(7), Some(12)], "{told}");
     // The daemon says the same and doesn't start.
     assert_eq!(lunferry(&["agent", "--config", config]).code, Some(2));
 

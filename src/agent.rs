@@ -94,8 +94,10 @@ fn make_key(args: &KeyArgs, cli: &Cli) -> Result<Exit, Failure> {
 
 fn daemon(args: &ConfigArgs) -> Result<Exit, Failure> {
     let (settings, keys) = read(args)?;
-    let failed = |code: &'static str| move |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, code, error.to_string());
-    let _alone = only_one(&settings.state_dir).map_err(|error| Failure::new(Exit::Locked, "alone", error.to_string()))?;
+    let failed =
+        |code: &'static str| move |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, code, error.to_string());
+    let _alone =
+        only_one(&settings.state_dir).map_err(|error| Failure::new(Exit::Locked, "alone", error.to_string()))?;
     let socket = settings.control_socket.clone();
     let opener = Arc::new(Luns::of(&settings));
     let (handle, agent) =

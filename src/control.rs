@@ -38,10 +38,11 @@ impl Client {
         self.block_on(async { self.whole(Method::POST, path, body).await })
     }
 
-    /// Each line of a stream, until it ends.
-    pub fn lines(&self, path: &str, mut each: impl FnMut(&[u8])) -> Result<(), Failure> {
+    /// Each line of a stream, until it ends; `begun` when it has begun.
+    pub fn lines(&self, path: &str, begun: impl FnOnce(), mut each: impl FnMut(&[u8])) -> Result<(), Failure> {
         self.block_on(async {
             let mut response = self.asked(Method::GET, path, Value::Null).await?;
+            begun();
             let mut rest = Vec::new();
             while let Some(frame) = response.frame().await {
                 let frame = frame.map_err(|error| self.failed(&error))?;
@@ -66,7 +67,11 @@ impl Client {
     fn failed(&self, error: &dyn std::fmt::Display) -> Failure {
         let socket = self.socket.display();
         let mend = "is the agent running, and does --socket name its `control_socket`?";
-        Failure::new(Exit::Failed, "agent_unreachable", format!("the agent at {socket} doesn't answer: {error}; {mend}"))
+        Failure::new(
+            Exit::Failed,
+            "agent_unreachable",
+            format!("the agent at {socket} doesn't answer: {error}; {mend}"),
+        )
     }
 
     async fn whole(&self, method: Method, path: &str, body: Value) -> Result<Value, Failure> {

@@ -46,7 +46,11 @@ fn order(client: &Client, cli: &Cli, name: &str, verb: &str, body: Value) -> Res
 fn path_of(name: &str) -> Result<String, Failure> {
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     let message = format!("`{name}` is no migration's name; `lunferry migration list` shows those that there are");
-    if is_name { Ok(format!("/v1/migrations/{name}")) } else { Err(Failure::new(Exit::Usage, "no_such_migration", message)) }
+    if is_name {
+        Ok(format!("/v1/migrations/{name}"))
+    } else {
+        Err(Failure::new(Exit::Usage, "no_such_migration", message))
+    }
 }
 
 fn unread(error: &serde_json::Error) -> Failure {
@@ -91,7 +95,12 @@ fn watch(client: &Client, cli: &Cli, name: Option<&str>) -> Result<Exit, Failure
         // A name that doesn't exist would be watched for ever.
         migrations(client, Some(name))?;
     }
-    client.lines("/v1/events", |line| {
+    let begun = || {
+        if !cli.quiet {
+            output::note("watching what happens from now on");
+        }
+    };
+    client.lines("/v1/events", begun, |line| {
         let happened: Option<Happened> = serde_json::from_slice(line).ok();
         let is_wanted = happened.as_ref().is_none_or(|event| name.is_none_or(|name| name == event.migration));
         match happened {

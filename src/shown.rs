@@ -12,7 +12,9 @@ pub const LIST_HEAD: &str = "migration         state            mover           
 /// One migration in a list.
 pub fn row(view: &MigrationView) -> String {
     let state = view.state.as_deref().unwrap_or("-");
-    format!("{:<17} {state:<16} {:<17} {:<23} {}", view.name, mover(view), progress(view), rate(view)).trim_end().to_owned()
+    format!("{:<17} {state:<16} {:<17} {:<23} {}", view.name, mover(view), progress(view), rate(view))
+        .trim_end()
+        .to_owned()
 }
 
 fn mover(view: &MigrationView) -> &str {
@@ -42,10 +44,13 @@ fn ago(ms: Option<u64>) -> String {
 /// All that is known of one.
 pub fn status(view: &MigrationView) -> Vec<String> {
     let state = view.state.as_deref().unwrap_or("not begun, or nobody is heard");
-    let by = view.according_to.as_ref().map_or_else(String::new, |node| {
-        format!(", says {} ({})", node.name, ago(view.said_ms_ago))
-    });
-    let limit = view.limit_bytes_per_s.map_or_else(|| "no limit".to_owned(), |limit| format!("at most {}", BytesPerSecond(limit)));
+    let by = view
+        .according_to
+        .as_ref()
+        .map_or_else(String::new, |node| format!(", says {} ({})", node.name, ago(view.said_ms_ago)));
+    let limit = view
+        .limit_bytes_per_s
+        .map_or_else(|| "no limit".to_owned(), |limit| format!("at most {}", BytesPerSecond(limit)));
     let here = match (&view.here.why, view.here.again_in_ms) {
         (Some(why), Some(again)) => format!("{}: {why}; tried again in {again} ms", view.here.luns),
         _ => view.here.luns.clone(),
@@ -91,7 +96,10 @@ mod tests {
 
     #[test]
     fn times_are_told_as_people_read_them() {
-        assert_eq!([None, Some(0), Some(9_999), Some(10_000)].map(ago), ["never heard", "now", "9999 ms ago", "10 s ago"]);
+        assert_eq!(
+            [None, Some(0), Some(9_999), Some(10_000)].map(ago),
+            ["never heard", "now", "9999 ms ago", "10 s ago"]
+        );
         let [node, migration, event_name, text] = ["alpha", "db01", "left", "is gone"].map(str::to_owned);
         let happened = Happened { unix_ms: 86_400_000 + 3_723_004, node, migration, event: event_name, text };
         assert_eq!(event(&happened), "01:02:03.004Z alpha db01: is gone");

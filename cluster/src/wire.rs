@@ -63,9 +63,8 @@ const F_COUNTER: Field = field("counter", F_BOOT, 8);
 const F_NONCE: Field = field("nonce", F_COUNTER, 8);
 
 /// Every field of the head, in the order of the bytes.
-pub const FIELDS: [Field; 11] = [
-    F_MAGIC, F_VERSION, F_KIND, F_COUNT, F_CLUSTER, F_SENDER, F_RECEIVER, F_UNUSED, F_BOOT, F_COUNTER, F_NONCE,
-];
+pub const FIELDS: [Field; 11] =
+    [F_MAGIC, F_VERSION, F_KIND, F_COUNT, F_CLUSTER, F_SENDER, F_RECEIVER, F_UNUSED, F_BOOT, F_COUNTER, F_NONCE];
 
 const KIND_ENTRIES: u8 = 1;
 const KIND_CHALLENGE: u8 = 2;
@@ -222,7 +221,9 @@ fn content(bytes: &[u8]) -> Result<Content, Defect> {
     let nonce = u64::from_le_bytes(get(bytes, F_NONCE));
     match kind {
         KIND_ENTRIES if nonce != 0 => Err(Defect::Malformed(F_NONCE.name)),
-        KIND_ENTRIES => entries.chunks_exact(ENTRY_LEN).map(Entry::decode).collect::<Result<_, _>>().map(Content::Entries),
+        KIND_ENTRIES => {
+            entries.chunks_exact(ENTRY_LEN).map(Entry::decode).collect::<Result<_, _>>().map(Content::Entries)
+        }
         KIND_CHALLENGE => Ok(Content::Challenge { nonce }),
         KIND_ANSWER => Ok(Content::Answer { nonce }),
         _ => Err(Defect::Malformed(F_KIND.name)),

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may panic, and has small numbers")]
 
+mod agents;
 mod checkpoints;
 mod copies;
 mod locks;

@@ -78,7 +78,12 @@ pub(super) fn routes(handle: Handle) -> Router {
 }
 
 async fn nothing_here() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing at this path", "see docs/api.md for what there is")
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        "there is nothing at this path",
+        "see docs/api.md for what there is",
+    )
 }
 
 async fn wrong_method() -> Refusal {
@@ -103,7 +108,12 @@ async fn migration(State(handle): State<Handle>, Path(name): Path<String>) -> Re
 
 fn no_migration(name: &str) -> Refusal {
     let mend = "GET /v1/migrations lists those that there are";
-    Refusal::new(StatusCode::NOT_FOUND, "no_such_migration", format!("there is no migration `{name}` in this agent's file"), mend)
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "no_such_migration",
+        format!("there is no migration `{name}` in this agent's file"),
+        mend,
+    )
 }
 
 /// What an order may need to know.
@@ -145,7 +155,8 @@ fn understood(verb: &str, body: &[u8], settings: &Settings) -> Result<Order, Ref
         Details::default()
     } else {
         let mend = "send an object with what the order takes, such as {\"node\":\"alpha\"}";
-        serde_json::from_slice(body).map_err(|error| bad("bad_body", format!("the body isn't understood: {error}"), mend))?
+        serde_json::from_slice(body)
+            .map_err(|error| bad("bad_body", format!("the body isn't understood: {error}"), mend))?
     };
     let order = match verb {
         "define" => Order::Wish(Wish::Define),
@@ -157,7 +168,12 @@ fn understood(verb: &str, body: &[u8], settings: &Settings) -> Result<Order, Ref
         "throttle" => return throttle(&details),
         _ => {
             let mend = "there are define, sync, pause, resume, move-to, evict and throttle";
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "no_such_order", format!("there is no order `{verb}`"), mend));
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "no_such_order",
+                format!("there is no order `{verb}`"),
+                mend,
+            ));
         }
     };
     if details.node.is_some() || details.limit_bytes_per_s.is_some() {
@@ -184,7 +200,11 @@ fn throttle(details: &Details) -> Result<Order, Refusal> {
         (Some(_), None) => {
             Err(bad("bad_limit", "a limit of 0 would never end", "send null for no limit, or `pause` the copy"))
         }
-        _ => Err(bad("bad_body", "`limit_bytes_per_s` is missing, or something else is there", "send a number of bytes a second, or null for no limit")),
+        _ => Err(bad(
+            "bad_body",
+            "`limit_bytes_per_s` is missing, or something else is there",
+            "send a number of bytes a second, or null for no limit",
+        )),
     }
 }
 
@@ -203,7 +223,9 @@ fn answered(name: &str, answer: Answer, settings: &Settings) -> Result<Response,
             Declined::NotMover => {
                 conflict("not_mover", format!("{} isn't the mover of `{name}` any more", called(by)), "ask again")
             }
-            Declined::Busy => conflict("busy", format!("`{name}` is in the middle of a step or a hand-over"), "ask again"),
+            Declined::Busy => {
+                conflict("busy", format!("`{name}` is in the middle of a step or a hand-over"), "ask again")
+            }
             Declined::State(state) => {
                 let mend = "the status of the migration shows its state; the guide says what can be done in it";
                 conflict("state", format!("`{name}` is in the state {state}, which doesn't allow it"), mend)

@@ -47,7 +47,9 @@ pub enum ControlError {
         path: PathBuf,
     },
     /// Others may put their own socket there.
-    #[error("control socket {path}: its directory has the mode {mode:04o}, so others may replace the socket; run `chmod go-w` on it")]
+    #[error(
+        "control socket {path}: its directory has the mode {mode:04o}, so others may replace the socket; run `chmod go-w` on it"
+    )]
     Open {
         /// Which socket.
         path: PathBuf,

@@ -30,7 +30,9 @@ pub enum KeyError {
         source: io::Error,
     },
     /// Others may read or change it.
-    #[error("key file {path} has the mode {mode:04o}: others may use it; run `chmod 600 {path}`, and make a new key if they could have read it")]
+    #[error(
+        "key file {path} has the mode {mode:04o}: others may use it; run `chmod 600 {path}`, and make a new key if they could have read it"
+    )]
     Open {
         /// Which file.
         path: PathBuf,
@@ -48,7 +50,9 @@ pub enum KeyError {
         me: u32,
     },
     /// It holds no key.
-    #[error("key file {path} holds no key: write 32 random bytes as 64 hexadecimal digits; `lunferry agent key --out FILE` does")]
+    #[error(
+        "key file {path} holds no key: write 32 random bytes as 64 hexadecimal digits; `lunferry agent key --out FILE` does"
+    )]
     NoKey {
         /// Which file.
         path: PathBuf,

@@ -139,7 +139,11 @@ impl Net {
         Ok(net)
     }
 
-    fn listen(&mut self, socket: Arc<UdpSocket>, deliver: impl Fn(Datagram) -> bool + Send + 'static) -> io::Result<()> {
+    fn listen(
+        &mut self,
+        socket: Arc<UdpSocket>,
+        deliver: impl Fn(Datagram) -> bool + Send + 'static,
+    ) -> io::Result<()> {
         let (keys, counters, stopped) = (self.keys.clone(), Arc::clone(&self.counters), Arc::clone(&self.stopped));
         let thread = thread::Builder::new().name("receive".into()).spawn(move || {
             // One byte more than a datagram has, so that a longer one is seen to be longer.
@@ -173,7 +177,8 @@ impl Net {
         let bytes = datagram.encode(&self.keys);
         for (socket, address) in self.sockets.iter().zip(self.peers.get(&datagram.receiver).into_iter().flatten()) {
             // A network that is down is a silence like any other.
-            let counter = if socket.send_to(&bytes, address).is_ok() { &self.counters.sent } else { &self.counters.unsent };
+            let counter =
+                if socket.send_to(&bytes, address).is_ok() { &self.counters.sent } else { &self.counters.unsent };
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -28,10 +28,8 @@ impl Luns {
 impl Opener for Luns {
     fn open(&self, migration: &Migration, key: OwnKey, reports: Arc<dyn Reports>) -> Result<Opened, String> {
         let named = |path: &str, identity: &Option<String>| Named { path: path.into(), identity: identity.clone() };
-        let overrides = Overrides {
-            signatures: migration.overwrite_signatures.clone(),
-            loop_siblings: migration.loop_siblings,
-        };
+        let overrides =
+            Overrides { signatures: migration.overwrite_signatures.clone(), loop_siblings: migration.loop_siblings };
         let pair = NamedPair {
             migration: migration.uuid,
             source: named(&migration.source, &migration.source_identity),

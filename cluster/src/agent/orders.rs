@@ -49,7 +49,9 @@ impl Orders {
 
     /// Those that nobody has answered in time.
     pub(super) fn overdue(&mut self, now: Ms) -> Vec<Pending> {
-        self.pending.extract_if(.., |_, pending| now.since(pending.began) >= PATIENCE).map(|(_, pending)| pending).collect()
+        let is_overdue = |pending: &Pending| now.since(pending.began) >= PATIENCE;
+        let ids: Vec<u64> = self.pending.iter().filter(|(_, pending)| is_overdue(pending)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.pending.remove(&id)).collect()
     }
 
     /// Those that are to be sent again.

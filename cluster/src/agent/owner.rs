@@ -124,13 +124,23 @@ impl Agent {
         }
     }
 
-    fn with_index<R>(&mut self, index: usize, out: &mut Vec<Output>, f: impl FnOnce(&mut Part, &mut Turn<'_>) -> R) -> R {
+    fn with_index<R>(
+        &mut self,
+        index: usize,
+        out: &mut Vec<Output>,
+        f: impl FnOnce(&mut Part, &mut Turn<'_>) -> R,
+    ) -> R {
         let mut turn = Turn { now: self.now, settings: &self.settings, post: &mut self.post, out };
         f(&mut self.parts[index], &mut turn)
     }
 
     /// Nothing where there is no such migration here: another node's file may be newer.
-    fn with_part<R>(&mut self, uuid: Uuid, out: &mut Vec<Output>, f: impl FnOnce(&mut Part, &mut Turn<'_>) -> R) -> Option<R> {
+    fn with_part<R>(
+        &mut self,
+        uuid: Uuid,
+        out: &mut Vec<Output>,
+        f: impl FnOnce(&mut Part, &mut Turn<'_>) -> R,
+    ) -> Option<R> {
         let index = self.parts.iter().position(|part| part.uuid() == uuid)?;
         Some(self.with_index(index, out, f))
     }

@@ -156,7 +156,8 @@ impl Part {
             Stage::Closed { .. } if self.leaving.is_some() => self.go(turn),
             Stage::Closed { until, .. } if turn.now >= *until => {
                 // 0 stands for "not open" in a datagram.
-                let incarnation = Incarnation::of_random(((random as u32) & (u32::MAX >> 1)).max(1));
+                let number = u32::try_from(random >> 33).expect("31 bits").max(1);
+                let incarnation = Incarnation::of_random(number);
                 self.stage = Stage::Opening(incarnation);
                 turn.out.push(Output::Open(self.uuid(), incarnation));
             }
@@ -378,7 +379,8 @@ impl Part {
             return message;
         };
         let written = self.status().and_then(|status| status.written).unwrap_or_default();
-        let gauges = if role == Role::Mover { Gauges { written, rate: self.rate(), limit: self.limit } } else { Gauges::NONE };
+        let gauges =
+            if role == Role::Mover { Gauges { written, rate: self.rate(), limit: self.limit } } else { Gauges::NONE };
         Message { epoch, body: Body::Heartbeat { role, led, agreed, lo, gauges } }
     }
 }

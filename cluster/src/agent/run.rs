@@ -30,7 +30,7 @@ use super::settings::Settings;
 use super::storage::{Opened, Opener, Reports, Storage};
 use super::told::{Happened, in_words};
 use super::view::AgentView;
-use crate::event::Event;
+use crate::event::{Event, Over};
 use crate::order::Order;
 use crate::wire::{Boot, Datagram, Keys};
 
@@ -303,7 +303,7 @@ impl Owner {
         let (event, text) = in_words(told, &self.settings);
         match told {
             Told::NotOpened(..) => error!(migration = name, event, "{name}: {text}"),
-            Told::Over(_) => warn!(migration = name, event, "{name}: {text}"),
+            Told::Over(why) if *why != Over::HandedOver => warn!(migration = name, event, "{name}: {text}"),
             _ => info!(migration = name, event, "{name}: {text}"),
         }
         let node = self.settings.this().name.clone();

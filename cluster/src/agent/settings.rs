@@ -178,7 +178,10 @@ fn read_all(reader: &mut Reader<'_>, top: &Table<'_>, whoami: Whoami<'_>) -> Opt
     let control_socket = reader.path(top, "control_socket").unwrap_or_else(|| CONTROL_SOCKET.into());
     if control_socket.as_os_str().len() > LONGEST_SOCKET {
         let at = top.place("control_socket");
-        reader.mistake(at, format!("`control_socket` has more than the {LONGEST_SOCKET} bytes that a socket's path can have"));
+        reader.mistake(
+            at,
+            format!("`control_socket` has more than the {LONGEST_SOCKET} bytes that a socket's path can have"),
+        );
     }
     let timing = timing::read(reader, top);
     let everybody = nodes::read(reader, top);

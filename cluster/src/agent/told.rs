@@ -65,15 +65,20 @@ fn notice_in_words(notice: &Notice, settings: &Settings) -> (&'static str, Strin
         }
         Notice::Admitted(node) => ("admitted", format!("{} takes part", name(node))),
         Notice::Evicted(node) => ("evicted", format!("{} was fenced", name(node))),
-        Notice::Cancelled { to, by: Some((node, Some(why))) } => {
-            ("cancelled", format!("the step to {to} was cancelled: {} refused it, {}", name(node), unfit_in_words(*why)))
-        }
+        Notice::Cancelled { to, by: Some((node, Some(why))) } => (
+            "cancelled",
+            format!("the step to {to} was cancelled: {} refused it, {}", name(node), unfit_in_words(*why)),
+        ),
         Notice::Cancelled { to, by: Some((node, None)) } => {
             ("cancelled", format!("the step to {to} was cancelled: {} did not answer", name(node)))
         }
-        Notice::Cancelled { to, by: None } => ("cancelled", format!("the step to {to} was cancelled: it took too long")),
+        Notice::Cancelled { to, by: None } => {
+            ("cancelled", format!("the step to {to} was cancelled: it took too long"))
+        }
         Notice::Declined(..) => ("declined", "an order was declined".into()),
-        Notice::HandOverFailed(node) => ("hand_over_failed", format!("{} did not take over; the copy goes on here", name(node))),
+        Notice::HandOverFailed(node) => {
+            ("hand_over_failed", format!("{} did not take over; the copy goes on here", name(node)))
+        }
     }
 }
 
@@ -83,7 +88,9 @@ fn over_in_words(why: Over) -> (&'static str, String) {
         Over::HandedOver => return ("handed_over", "has handed over".into()),
         Over::Outrun => "another node was quicker",
         Over::StorageFailed => "the storage failed",
-        Over::CheckpointRefused => "the checkpoint on the target can't be gone on from: a fork, a later format, or another migration's",
+        Over::CheckpointRefused => {
+            "the checkpoint on the target can't be gone on from: a fork, a later format, or another migration's"
+        }
     };
     ("over", format!("begins anew: {why}"))
 }

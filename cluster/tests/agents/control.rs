@@ -1,5 +1,6 @@
 //! The control socket, asked with bare HTTP, as curl does.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -17,7 +18,9 @@ use crate::support::{Cluster, NAMES};
 fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
     let mut stream = UnixStream::connect(socket).unwrap();
     let len = body.len();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: lunferry\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: lunferry\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -38,10 +41,10 @@ fn served(count: usize) -> Cluster {
 fn every_node_tells_of_the_whole_cluster_and_how_old_that_is() {
     let cluster = served(2);
     cluster.begun();
-    for index in 0..2 {
+    for (index, name) in NAMES.iter().enumerate().take(2) {
         let socket = cluster.socket(index);
         let (code, status) = ask(&socket, "GET", "/v1/status", "");
-        assert_eq!((code, &status["node"]["name"]), (200, &json!(NAMES[index])));
+        assert_eq!((code, &status["node"]["name"]), (200, &json!(name)));
         assert_eq!(status["nodes"].as_array().unwrap().len(), 2);
         let (_, list) = ask(&socket, "GET", "/v1/migrations", "");
         assert_eq!(list["migrations"][0]["name"], "db01");
@@ -52,7 +55,7 @@ fn every_node_tells_of_the_whole_cluster_and_how_old_that_is() {
         }
         assert!(one["nodes"].as_array().unwrap().iter().all(|node| node["heard_ms_ago"].is_u64()), "{one}");
         // Who takes part itself goes by what it knows, which is as old as the asking.
-        assert_eq!((&one["according_to"]["name"], &one["said_ms_ago"]), (&json!(NAMES[index]), &json!(0)));
+        assert_eq!((&one["according_to"]["name"], &one["said_ms_ago"]), (&json!(name), &json!(0)));
     }
 }
 
@@ -131,4 +134,30 @@ fn the_socket_is_nobody_elses() {
     fs::set_permissions(other.dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
     serve(other.handle(0)).unwrap();
     assert_eq!(ask(&other.socket(0), "GET", "/v1/status", "").0, 200);
+}
+
+/// The keys of a section's table in the document.
+fn documented(section: &str) -> BTreeSet<String> {
+    let document = include_str!("../../../docs/api.md");
+    let (_, rest) = document.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section}"));
+    let rows = rest.lines().take_while(|line| !line.starts_with("## ")).filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| Some(row.split_once('`')?.0.to_owned())).collect()
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn the_document_has_every_key_and_no_other() {
+    let cluster = served(1);
+    let socket = cluster.socket(0);
+    let mut watch = cluster.handle(0).watch().unwrap();
+    let (_, accepted) = ask(&socket, "POST", "/v1/migrations/db01/define", "");
+    assert_eq!(keys(&accepted), documented("Accepted"));
+    let happened = cluster.event(&mut watch, "took_over");
+    assert_eq!(keys(&serde_json::to_value(happened).unwrap()), documented("Events"));
+    let (_, status) = ask(&socket, "GET", "/v1/status", "");
+    assert_eq!(keys(&status), documented("The agent"));
+    assert_eq!(keys(&status["migrations"][0]), documented("A migration"));
 }

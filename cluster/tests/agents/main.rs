@@ -6,5 +6,6 @@
 
 mod control;
 mod intruders;
+mod networks;
 mod support;
 mod takeover;

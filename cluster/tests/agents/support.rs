@@ -26,7 +26,7 @@ pub const KEY: [u8; 32] = [42; 32];
 pub const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 /// Far longer than anything here takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a condition waits for an event before it looks again: durable bytes and rates have no event of their own.
 const LOOK: Duration = Duration::from_millis(100);
@@ -38,8 +38,8 @@ fn addresses(count: usize) -> Vec<SocketAddr> {
     (0..count)
         .map(|_| {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let [a, b] = (process as u16).to_be_bytes();
-            let ip = std::net::Ipv4Addr::new(127, a.max(1), b, (number % 254 + 1) as u8);
+            let [_, _, a, b] = process.to_be_bytes();
+            let ip = std::net::Ipv4Addr::new(127, a.max(1), b, u8::try_from(number % 254 + 1).unwrap());
             UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
         })
         .collect()
@@ -94,8 +94,12 @@ impl Cluster {
     }
 
     pub fn start_with(&mut self, index: usize, keys: &Keys) {
+        self.start_as(index, keys, self.settings(index));
+    }
+
+    pub fn start_as(&mut self, index: usize, keys: &Keys, settings: Settings) {
         let opener = Arc::new(self.pair.clone());
-        let (handle, thread) = start(self.settings(index), keys, opener, Notifier::none()).unwrap();
+        let (handle, thread) = start(settings, keys, opener, Notifier::none()).unwrap();
         self.agents[index] = Some(Running { handle, thread });
     }
 

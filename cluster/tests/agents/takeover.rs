@@ -73,9 +73,7 @@ fn a_mover_without_storage_is_replaced_and_comes_back() {
     let id = NodeId(u16::try_from(mover).unwrap() + 1);
     cluster.pair.close(id, true);
     cluster.pair.cut(id, true);
-    cluster.until(other, "another one moves", |view| {
-        view.mover.as_ref().is_some_and(|name| name.name != NAMES[mover])
-    });
+    cluster.until(other, "another one moves", |view| view.mover.as_ref().is_some_and(|name| name.name != NAMES[mover]));
     let view = cluster.until(mover, "it says why", |view| view.here.why.is_some());
     assert!(view.here.why.unwrap().contains("closed by the test") && view.here.luns == "closed");
     cluster.pair.cut(id, false);

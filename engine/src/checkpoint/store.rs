@@ -126,6 +126,11 @@ impl<'a, L: LunIo> Store<'a, L> {
         Ok(())
     }
 
+    /// Nothing is believed of the target any more, as after a failed flush.
+    pub fn latch(&mut self) {
+        self.latched = true;
+    }
+
     /// `next` has turned out to be the older or the broken slot. Nothing is written.
     pub fn start_at(&mut self, next: SlotId) {
         self.next = next;

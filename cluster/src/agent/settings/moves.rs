@@ -5,12 +5,12 @@
 use lunferry_engine::units::Bytes;
 use lunferry_scsi::key::NodeId;
 
-use super::read::{Reader, Table};
-use super::nodes::{self, Everybody};
 use super::Migration;
+use super::nodes::{self, Everybody};
+use super::read::{Reader, Table};
 use crate::config::Silent;
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "name",
     "uuid",
     "source",
@@ -31,7 +31,12 @@ const WINDOW: Bytes = Bytes::mib(256);
 const LEAST_WINDOW: Bytes = Bytes::mib(1);
 
 /// Every migration, as `me` sees it. Nothing in it is right where `me` is nobody, which is a mistake already.
-pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>, everybody: &Everybody, me: Option<NodeId>) -> Vec<Migration> {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    top: &Table<'_>,
+    everybody: &Everybody,
+    me: Option<NodeId>,
+) -> Vec<Migration> {
     let mut migrations: Vec<Migration> = Vec::new();
     for table in reader.tables(top, "migrations") {
         if let Some(migration) = one(reader, &table, everybody, me) {
@@ -83,7 +88,13 @@ fn one(reader: &mut Reader<'_>, table: &Table<'_>, everybody: &Everybody, me: Op
 }
 
 /// A LUN by its path: one for all nodes, or one for each.
-fn lun(reader: &mut Reader<'_>, table: &Table<'_>, key: &str, everybody: &Everybody, me: Option<NodeId>) -> Option<String> {
+fn lun(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    key: &str,
+    everybody: &Everybody,
+    me: Option<NodeId>,
+) -> Option<String> {
     if !table.has(key) {
         reader.missing(table, key, "write a device's path, or a table with one for each node");
     }

@@ -43,7 +43,11 @@ fn one(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Peer> {
     reader.only(table, KEYS);
     let id = reader.number(table, "id", 1..1 << 16).and_then(|id| u16::try_from(id).ok());
     if id.is_none() && !table.has("id") {
-        reader.missing(table, "id", "write a number from 1 to 65535 that is this node's for good: it stands in reservation keys");
+        reader.missing(
+            table,
+            "id",
+            "write a number from 1 to 65535 that is this node's for good: it stands in reservation keys",
+        );
     }
     let name = name(reader, table);
     let addresses = addresses(reader, table);
@@ -66,14 +70,19 @@ pub(super) fn name(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<String>
 
 fn addresses(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<SocketAddr> {
     if !table.has("addresses") {
-        reader.missing(table, "addresses", "write one for each network, such as [\"192.0.2.1:7411\", \"[2001:db8::1]:7411\"]");
+        reader.missing(
+            table,
+            "addresses",
+            "write one for each network, such as [\"192.0.2.1:7411\", \"[2001:db8::1]:7411\"]",
+        );
     }
     let mut found = Vec::new();
     let texts = reader.texts(table, "addresses");
     for (text, at) in &texts {
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 => {
-                reader.mistake(*at, format!("`{text}` is nobody's own address; write one of the node's own and a port"));
+                reader
+                    .mistake(*at, format!("`{text}` is nobody's own address; write one of the node's own and a port"));
             }
             Ok(address) if found.contains(&address) => {
                 reader.mistake(*at, format!("`{text}` stands here twice; leave one out"));
@@ -98,7 +107,8 @@ fn against_earlier(reader: &mut Reader<'_>, table: &Table<'_>, node: &Peer, earl
             reader.mistake(table.place("id"), what);
         }
         if other.name == node.name {
-            let what = format!("`{}` is the name of node {} already; give each a name of its own", node.name, other.id.0);
+            let what =
+                format!("`{}` is the name of node {} already; give each a name of its own", node.name, other.id.0);
             reader.mistake(table.place("name"), what);
         }
         for address in node.addresses.iter().filter(|address| other.addresses.contains(address)) {
@@ -121,7 +131,12 @@ fn against_earlier(reader: &mut Reader<'_>, table: &Table<'_>, node: &Peer, earl
 }
 
 /// Which of them this one is.
-pub(super) fn this(reader: &mut Reader<'_>, top: &Table<'_>, everybody: &Everybody, whoami: Whoami<'_>) -> Option<NodeId> {
+pub(super) fn this(
+    reader: &mut Reader<'_>,
+    top: &Table<'_>,
+    everybody: &Everybody,
+    whoami: Whoami<'_>,
+) -> Option<NodeId> {
     let in_file = reader.text(top, "node");
     let (name, from) = match (whoami.asked, in_file) {
         (Some(asked), _) => (asked, "--node"),
@@ -132,7 +147,8 @@ pub(super) fn this(reader: &mut Reader<'_>, top: &Table<'_>, everybody: &Everybo
     if found.is_none() && everybody.complete {
         let names: Vec<&str> = everybody.nodes.iter().map(|node| node.name.as_str()).collect();
         let mend = "name one of them with --node or `node`";
-        let what = format!("{from} is `{name}`, which is no node of this file; there are: {}; {mend}", names.join(", "));
+        let what =
+            format!("{from} is `{name}`, which is no node of this file; there are: {}; {mend}", names.join(", "));
         reader.mistake(top.place("node"), what);
     }
     found

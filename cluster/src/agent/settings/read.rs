@@ -108,7 +108,9 @@ impl<'t> Reader<'t> {
     pub(super) fn text<'a>(&mut self, table: &Table<'a>, key: &str) -> Option<&'a str> {
         let value = table.get(key)?;
         match value.get_ref().as_str() {
-            Some("") => self.mistake(value.span().start, format!("`{key}` is empty; write what is meant, or leave it out")),
+            Some("") => {
+                self.mistake(value.span().start, format!("`{key}` is empty; write what is meant, or leave it out"))
+            }
             Some(text) => return Some(text),
             None => self.wrong_kind(key, value, "it in quotes"),
         }

@@ -77,14 +77,21 @@ fn each_mistake_is_named_with_its_place_and_the_mend() {
         ("200MiB/s", "0", "19:9: `limit`: a limit of 0 would never end"),
         ("\"wait\"", "\"panic\"", "20:10: `silent` is `panic`; write \"evict\" or \"wait\""),
         ("silent = \"wait\"", "window = \"4KiB\"", "20:10: `window` is 4.0 KiB; write at least 1.0 MiB"),
-        ("silent = \"wait\"", "loop_siblings = 1", "20:17: `loop_siblings` is of the type integer; write true or false"),
+        (
+            "silent = \"wait\"",
+            "loop_siblings = 1",
+            "20:17: `loop_siblings` is of the type integer; write true or false",
+        ),
         ("silent = \"wait\"", "source_identity = \"\"", "20:19: `source_identity` is empty"),
         ("silent = \"wait\"", "overwrite_signatures = \"ext4\"", "20:24: `overwrite_signatures` is of the type string"),
         ("silent = \"wait\"", "silent = ", "20:1"),
     ];
     for (from, to, expected) in cases {
         let found = with(from, to);
-        assert!(found.iter().any(|mistake| mistake.starts_with(expected)), "{from} -> {to}: {found:#?}, not {expected}");
+        assert!(
+            found.iter().any(|mistake| mistake.starts_with(expected)),
+            "{from} -> {to}: {found:#?}, not {expected}"
+        );
     }
 }
 
@@ -136,4 +143,35 @@ proptest::proptest! {
             let _ = read(&format!("{}{more}{}", &GOOD[..place], &GOOD[place..]));
         }
     }
+}
+
+/// What a commented line of the example would set.
+fn uncommented(text: &str) -> String {
+    let is_setting = |line: &&str| line.starts_with("# ") && line[2..].split(' ').nth(1) == Some("=");
+    text.lines().map(|line| if is_setting(&line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_is_good_and_shows_every_setting() {
+    let example = include_str!("../../../../docs/agent.example.toml");
+    for host in ["alpha", "beta", "gamma"] {
+        let settings = parse(example, Whoami { asked: None, host }).unwrap();
+        assert_eq!((settings.this().name.as_str(), settings.timing), (host, Timing::DEFAULT));
+    }
+    let all = uncommented(example);
+    let settings = parse(&all, Whoami { asked: None, host: "nowhere" }).unwrap();
+    assert_eq!(settings.me, NodeId(1), "`node` is shown");
+    let migration = &settings.migrations[0];
+    assert!(settings.other_key_file.is_some() && migration.limit.is_some() && migration.source_identity.is_some());
+    assert_eq!((settings.state_dir, settings.control_socket), (STATE_DIR.into(), CONTROL_SOCKET.into()));
+    // What the example doesn't show is no setting: each key of the reader stands in it.
+    let shown = |key: &str| {
+        all.lines().any(|line| {
+            line.starts_with(&format!("{key} = "))
+                || line.trim() == format!("[{key}]")
+                || line.trim() == format!("[[{key}]]")
+        })
+    };
+    let missing: Vec<&&str> = TOP.iter().chain(moves::KEYS).filter(|key| !shown(key)).collect();
+    assert!(missing.is_empty(), "the example doesn't show {missing:?}");
 }

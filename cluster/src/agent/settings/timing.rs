@@ -67,13 +67,37 @@ fn rules(timing: &Timing) -> [Rule; 7] {
     let suspected = Ms(timing.beat.0 * timing.missed);
     let two_resends = Ms(timing.resend.0 * 2);
     [
-        rule("act_after_ms", timing.act_after, suspected, "`beat_ms` times `missed`", "a node is suspected before others act"),
-        rule("stale_after_ms", timing.stale_after, two_beats, "two beats", "a sector that beats would seem to stand still"),
+        rule(
+            "act_after_ms",
+            timing.act_after,
+            suspected,
+            "`beat_ms` times `missed`",
+            "a node is suspected before others act",
+        ),
+        rule(
+            "stale_after_ms",
+            timing.stale_after,
+            two_beats,
+            "two beats",
+            "a sector that beats would seem to stand still",
+        ),
         rule("stale_after_ms", timing.stale_after, timing.look_every, "`look_every_ms`", "it is judged by looks"),
-        rule("evict_after_ms", timing.evict_after, suspected, "`beat_ms` times `missed`", "a node is suspected before it is evicted"),
+        rule(
+            "evict_after_ms",
+            timing.evict_after,
+            suspected,
+            "`beat_ms` times `missed`",
+            "a node is suspected before it is evicted",
+        ),
         rule("rank_delay_ms", timing.rank_delay, timing.beat, "`beat_ms`", "who comes next must hear who came first"),
         rule("max_pause_ms", timing.max_pause, two_resends, "twice `resend_ms`", "a lost message must not end a step"),
-        rule("hand_over_ms", timing.hand_over, timing.max_pause, "`max_pause_ms`", "a take-over takes longer than a step"),
+        rule(
+            "hand_over_ms",
+            timing.hand_over,
+            timing.max_pause,
+            "`max_pause_ms`",
+            "a take-over takes longer than a step",
+        ),
     ]
 }
 
@@ -81,7 +105,8 @@ fn check(reader: &mut Reader<'_>, table: &Table<'_>, timing: &Timing) {
     for Rule { name, span, above, what, why } in rules(timing) {
         if span <= above {
             let (is, least) = (span.0, above.0 + 1);
-            let text = format!("`{name}` is {is}, which must be above {what} ({}): {why}; write {least} or more", above.0);
+            let text =
+                format!("`{name}` is {is}, which must be above {what} ({}): {why}; write {least} or more", above.0);
             reader.mistake(table.place(name), text);
         }
     }
@@ -97,7 +122,8 @@ mod tests {
             assert!(rule.span > rule.above, "{}: {:?} is not above {:?}", rule.name, rule.span, rule.above);
         }
         let mut timing = Timing::DEFAULT;
-        let spans: std::collections::BTreeSet<Ms> = SPANS.map(|(_, field)| std::mem::replace(field(&mut timing), Ms(0))).into();
+        let spans: std::collections::BTreeSet<Ms> =
+            SPANS.map(|(_, field)| std::mem::replace(field(&mut timing), Ms(0))).into();
         assert!(spans.len() > 1 && !spans.contains(&Ms(0)), "a span is named twice: {spans:?}");
     }
 }

@@ -5,7 +5,8 @@
 //! What must hold:
 //! - Each action is answered once, also where this start is over before it was begun: then it is not begun.
 //! - After a failed flush or slot write the store does nothing more in this start: a flush that is tried again reports success
-//!   for data that is lost.
+//!   for data that is lost. The same when the target has lost its power, and with it what was written and not flushed (H17): the
+//!   kernel's block I/O eats the unit attention, but PRGENERATION begins anew. Each checkpoint has a look right before it.
 
 use std::io;
 use std::sync::Arc;
@@ -21,15 +22,17 @@ use lunferry_engine::checkpoint::store::{Store, read_slots};
 use lunferry_engine::copy::board::Progress;
 use lunferry_engine::copy::prepare::unix_now;
 use lunferry_engine::copy::vehicle::Vehicle;
+use lunferry_engine::lock::standing::View;
 use lunferry_engine::lun::LunIo;
 use lunferry_engine::units::{Bytes, NodeId};
 use lunferry_scsi::key::{Incarnation, NodeId as KeyNode};
+use lunferry_scsi::units::Generation;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::luns::Shared;
 use super::record::{Failure, Writer, checkpoint, record, standing};
 use crate::event::{Checkpoint, Event, Op, OpId, Outcome, Slots};
-use crate::sight::{DiskBeat, Lun, Sight, Standing};
+use crate::sight::{DiskBeat, Lun, Sight};
 
 /// Requests at a time.
 const REQUESTS: usize = 1;
@@ -65,7 +68,8 @@ async fn serve<V: Vehicle>(
     let facts = &shared.luns.facts;
     let store = Store::new(&target, facts.layout, facts.target_physical, SlotId::A);
     let (found, before) = (None, Counters::default());
-    let mut lane = Lane { shared, source: &source, target: &target, store, has_read: false, found, before, progress };
+    let (source, target, generation) = (&source, &target, None);
+    let mut lane = Lane { shared, source, target, store, generation, has_read: false, found, before, progress };
     while let Some((id, op)) = jobs.recv().await {
         let outcome = lane.perform(op).await.unwrap_or_else(|failure| {
             tracing::warn!(%failure, ?op, "a storage action has failed");
@@ -81,6 +85,8 @@ struct Lane<'a, V: Vehicle> {
     source: &'a V::Lun,
     target: &'a V::Lun,
     store: Store<'a, V::Lun>,
+    /// The target's PRGENERATION at the last look, where this start was registered.
+    generation: Option<Generation>,
     /// Whether the slots were read in this start: before that it can't be known which one may be overwritten.
     has_read: bool,
     /// The record that was read or written last.
@@ -119,8 +125,10 @@ impl<V: Vehicle> Lane<'_, V> {
         if self.shared.is_retired() { Err(Failure::Retired) } else { Ok(()) }
     }
 
-    async fn look(&self) -> Result<Sight, Failure> {
-        let [source, target] = [self.standing(Lun::Source)?, self.standing(Lun::Target)?];
+    async fn look(&mut self) -> Result<Sight, Failure> {
+        let [source, target] = [self.view(Lun::Source)?, self.view(Lun::Target)?];
+        self.mind_power(&target);
+        let [source, target] = [standing(&source), standing(&target)];
         if self.shared.luns.emulated[0] {
             self.read_block(Lun::Source, Bytes::ZERO).await?;
         }
@@ -128,10 +136,27 @@ impl<V: Vehicle> Lane<'_, V> {
         Ok(Sight { source, target, beats: self.beats().await? })
     }
 
-    fn standing(&self, lun: Lun) -> Result<Standing, Failure> {
+    fn view(&self, lun: Lun) -> Result<View, Failure> {
         self.shared.held.mend(lun);
         let view = self.shared.held.paths(lun).look()?;
-        if view.is_whole { Ok(standing(&view)) } else { Err(Failure::TooManyKeys(lun)) }
+        if view.is_whole { Ok(view) } else { Err(Failure::TooManyKeys(lun)) }
+    }
+
+    /// Whether the target has been without power since the last look.
+    fn mind_power(&mut self, target: &View) {
+        let registered = target.keys.contains(&self.shared.held.own().key());
+        let now = registered.then_some(target.generation);
+        if let (Some(Generation(before)), Some(Generation(now))) = (self.generation, now)
+            && now < before
+        {
+            tracing::error!(
+                before,
+                now,
+                "the target has lost its power: what was written since the last checkpoint may be gone"
+            );
+            self.store.latch();
+        }
+        self.generation = now;
     }
 
     async fn read_block(&self, lun: Lun, at: Bytes) -> Result<Vec<u8>, Failure> {

@@ -12,7 +12,7 @@
 //!
 //! Acts, through the LUN trait alone. Nothing here writes.
 
-pub mod by_device;
+mod by_device;
 pub mod compare;
 pub mod differences;
 pub mod digests;

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cdb::{Cdb, TimeoutClass};
 use crate::status::{Completion, DriverStatus, HostStatus, Status};
@@ -71,7 +71,6 @@ const NO_TRANSFER: libc::c_int = -1;
 pub struct SgDevice {
     file: Arc<File>,
     name: String,
-    opened: Instant,
 }
 
 impl SgDevice {
@@ -89,7 +88,7 @@ impl SgDevice {
         if version < SG_VERSION_3 {
             return Err(io::Error::from_raw_os_error(libc::ENOTTY));
         }
-        Ok(Self { file, name: name.into(), opened: Instant::now() })
+        Ok(Self { file, name: name.into() })
     }
 
     /// Opens a path for reading and writing, without O_EXCL: for asking, and for reservations on each path below a
@@ -101,18 +100,6 @@ impl SgDevice {
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = File::options();
         let file = options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
-        Self::over(Arc::new(file), path.display().to_string())
-    }
-
-    /// Opens a path for asking alone: what the kernel lets through on a read-only descriptor. PERSISTENT RESERVE IN is
-    /// not on its list, and passes with CAP_SYS_RAWIO.
-    ///
-    /// # Errors
-    /// As [`SgDevice::open`].
-    pub fn open_read_only(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = File::options();
-        let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
         Self::over(Arc::new(file), path.display().to_string())
     }
 }
@@ -179,14 +166,6 @@ impl Transport for SgDevice {
         // SAFETY: the ioctl reads one int, and `what` outlives the call.
         let done = unsafe { libc::ioctl(self.file.as_raw_fd(), SG_SCSI_RESET, &raw mut what) };
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    fn now(&self) -> Duration {
-        self.opened.elapsed()
-    }
-
-    fn wait(&self, time: Duration) {
-        std::thread::sleep(time);
     }
 }
 

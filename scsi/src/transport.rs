@@ -5,7 +5,8 @@
 //! retries: that is [`crate::initiator`]'s business, by [`crate::retry`].
 
 use std::io;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use crate::cdb::Cdb;
 use crate::status::Completion;
@@ -58,8 +59,15 @@ pub trait Transport: Send + Sync {
     fn reset_logical_unit(&self) -> io::Result<()>;
 
     /// The time since some fixed moment, by the clock that [`Transport::wait`] waits by.
-    fn now(&self) -> Duration;
+    fn now(&self) -> Duration {
+        STARTED.elapsed()
+    }
 
     /// Waits before a command is sent again.
-    fn wait(&self, time: Duration);
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
+
+/// The fixed moment of this process.
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -64,10 +64,7 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     }
 
     async fn look_at_lock(&self) -> Result<(), StoreError> {
-        match &self.guard {
-            Some(guard) => look(Arc::clone(guard)).await,
-            None => Ok(()),
-        }
+        look(self.guard.as_ref()).await
     }
 
     /// The record as it was last written.
@@ -217,8 +214,13 @@ impl<'a, L: LunIo> Ledger<'a, L> {
     }
 }
 
-/// Looks whether the lock is still held. Off the ring: the answer may take as long as a path needs to fail.
-pub async fn look(guard: Arc<dyn Guard>) -> Result<(), StoreError> {
+/// Looks whether the lock is still held, where one binds other hosts. Off the ring: the answer may take as long as a path needs
+/// to fail.
+///
+/// # Errors
+/// [`StoreError::Lock`] where it is not, or that can't be told.
+pub async fn look(guard: Option<&Arc<dyn Guard>>) -> Result<(), StoreError> {
+    let Some(guard) = guard.cloned() else { return Ok(()) };
     let looked = tokio::task::spawn_blocking(move || guard.still_held()).await;
     looked
         .map_err(|error| StoreError::LookFailed(error.to_string()))?

@@ -127,7 +127,8 @@ impl Prepared {
 /// Checks, opens and locks a pair.
 ///
 /// # Errors
-/// Why it can't be copied. Nothing was written, and no registration of this host is left.
+/// Why it can't be copied. Nothing was written, and no registration of this start is left, unless the LUNs must stay locked:
+/// see [`PairLock`].
 pub fn prepare(
     source: &Path,
     target: &Path,

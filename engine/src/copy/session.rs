@@ -26,7 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::checkpoint::layout::{Layout, LayoutKind, SlotId};
 use crate::checkpoint::record::Record;
 use crate::checkpoint::state::State;
-use crate::checkpoint::store::{Store, StoreError};
+use crate::checkpoint::store::Store;
 use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::{CopyError, Side};
 use crate::copy::lane::{CopyState, Lane};
@@ -113,7 +113,8 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             futures_util::future::join(self.lanes(bulk, bufs), idle(bulk)).await;
             let lo = bulk.finish()?;
             (self.source_is_unchanged)()?;
-            self.look_at_lock().await?;
+            // Checkpoints look by themselves; this copy has none.
+            look(self.state.guard.as_ref()).await?;
             self.target.flush().await.map_err(CopyError::Flush)?;
             return Ok(if bulk.is_complete() { End::Complete } else { End::Interrupted(lo) });
         };
@@ -204,14 +205,6 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         let (tried, buf) = lane.try_array(offload, bulk.rest(), buf).await;
         bufs.push(buf);
         tried
-    }
-
-    /// For a copy without checkpoints, which look by themselves.
-    async fn look_at_lock(&self) -> Result<(), StoreError> {
-        match &self.state.guard {
-            Some(guard) => look(Arc::clone(guard)).await,
-            None => Ok(()),
-        }
     }
 
     /// Carries extents with one lane for each buffer until the board has none left.

@@ -159,7 +159,8 @@ impl<L: LunIo> Transfers<'_, L> {
         };
         *attempts += 1;
         let category = categorise(&error);
-        if category == Category::Fenced && *attempts < CONFLICTS && self.is_still_ours().await {
+        let may_ask = category == Category::Fenced && *attempts < CONFLICTS && self.guard.is_some();
+        if may_ask && look(self.guard).await.is_ok() {
             // A path had come back that was not registered, and is now.
             self.retry_after(Duration::ZERO).await;
             return Ok(0);
@@ -170,14 +171,6 @@ impl<L: LunIo> Transfers<'_, L> {
                 Ok(0)
             }
             _ => Err((category, error)),
-        }
-    }
-
-    /// Whether the lock is held, though the storage has refused a request.
-    async fn is_still_ours(&self) -> bool {
-        match self.guard {
-            Some(guard) => look(Arc::clone(guard)).await.is_ok(),
-            None => false,
         }
     }
 

@@ -15,7 +15,7 @@ use lunferry_scsi::transport::Transport;
 use serde::Serialize;
 
 use super::error::LockError;
-use super::standing::{KIND, Standing, View, stale, standing};
+use super::standing::{KIND, Standing, View, guards, stale, standing};
 
 /// Room for some 8,000 registrations.
 const ALLOCATION: u32 = 0xFFFF;
@@ -69,8 +69,7 @@ impl Claim {
     /// Whether the reservation must outlive this process: somebody was fenced for it who may wake up, or an earlier start of
     /// this node kept it for that reason.
     pub fn guards(&self) -> bool {
-        let guarded = |key: &Key| OwnKey::from_key(*key).is_some_and(|own| own.incarnation.guards());
-        !self.fenced.is_empty() || self.replaced.iter().any(guarded)
+        !self.fenced.is_empty() || guards(&self.replaced)
     }
 
     /// Whether giving it back would take away what others rely on: see [`Claim::guards`]; and what an earlier start of this
@@ -184,7 +183,7 @@ impl Paths {
             // registration and not the host.
             attempt.claim.drained = Some(self.drain(&first));
         }
-        self.holds(own)
+        self.holds(own).map(drop)
     }
 
     /// Waits, and looks whether the same key still holds it. Whoever takes it meanwhile has won.
@@ -342,14 +341,14 @@ impl Paths {
         Err(LockError::Lost { device: self.device.clone(), by: look(path)?.held.map(|held| held.key) })
     }
 
-    /// Looks whether `own` holds the reservation.
+    /// Looks whether `own` holds the reservation; what was seen.
     ///
     /// # Errors
     /// [`LockError::Lost`] where it does not, and why that can't be told.
-    pub fn holds(&self, own: OwnKey) -> Result<(), LockError> {
+    pub fn holds(&self, own: OwnKey) -> Result<View, LockError> {
         let view = self.look()?;
         if view.is_held_by(own.key()) && view.keys.contains(&own.key()) {
-            return Ok(());
+            return Ok(view);
         }
         Err(LockError::Lost { device: self.device.clone(), by: view.held.map(|held| held.key) })
     }

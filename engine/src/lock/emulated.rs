@@ -14,7 +14,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lunferry_scsi::cdb::Cdb;
 use lunferry_scsi::command::enquiry::ReservationQuestion;
@@ -66,7 +66,6 @@ pub struct Emulated {
     file: PathBuf,
     name: String,
     nexus: String,
-    started: Instant,
 }
 
 impl Emulated {
@@ -83,7 +82,7 @@ impl Emulated {
         let file = PathBuf::from(file);
         let directory = lun.parent().unwrap_or(Path::new("/"));
         rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
-        Ok(Self { name: file.display().to_string(), file, nexus, started: Instant::now() })
+        Ok(Self { name: file.display().to_string(), file, nexus })
     }
 
     /// Where they are kept.
@@ -244,14 +243,6 @@ impl Transport for Emulated {
     fn reset_logical_unit(&self) -> io::Result<()> {
         // Whoever gets this far has the LUN's exclusive open or flock, and what a dead holder had in flight ended before.
         Ok(())
-    }
-
-    fn now(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    fn wait(&self, time: Duration) {
-        std::thread::sleep(time);
     }
 }
 

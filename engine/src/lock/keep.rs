@@ -20,14 +20,12 @@ impl Paths {
     pub fn keep(&self, claim: &mut Claim) -> Result<(), LockError> {
         self.mend(claim);
         // The look comes last: while a path was mended somebody may have taken over.
-        if let Err(error) = self.holds(claim.own) {
+        let view = self.holds(claim.own).inspect_err(|error| {
             if matches!(error, LockError::Lost { .. }) {
                 self.withdraw(claim.own, claim.aptpl);
             }
-            return Err(error);
-        }
-        let keys = self.look()?.keys;
-        let back: Vec<Key> = claim.fenced.iter().copied().filter(|key| keys.contains(key)).collect();
+        })?;
+        let back: Vec<Key> = claim.fenced.iter().copied().filter(|key| view.keys.contains(key)).collect();
         match self.first_registered(&claim.paths) {
             Some(path) if !back.is_empty() => self.fence_all(&path, &back, claim),
             _ => Ok(()),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lunferry_scsi::key::{Key, OwnKey};
+use lunferry_scsi::key::OwnKey;
 
 use super::Guard;
 use super::claim::{Claim, has_none};
@@ -15,7 +15,7 @@ use super::error::LockError;
 use super::node::ThisNode;
 use super::paths::{Means, Ways};
 use super::report::LockReport;
-use super::standing::{Standing, stale};
+use super::standing::{Standing, guards, stale, standing};
 use crate::lun::facts::{LockKind, Role};
 use crate::lun::open::OpenLun;
 
@@ -40,6 +40,8 @@ struct Side {
     role: Role,
     local: LockKind,
     ways: Ways,
+    /// Whether an earlier start of this node guarded it.
+    was_guarded: bool,
     claim: Option<Mutex<Claim>>,
 }
 
@@ -72,16 +74,16 @@ impl Candidate {
     pub fn look(source: &OpenLun, target: &OpenLun, wishes: &Wishes) -> Result<Self, LockError> {
         let node = &wishes.node;
         let source_ways = if wishes.fence_source {
-            Ways::of(&source.info, source.file(), node)?
+            Ways::of(&source.info, source.file(), node)
         } else {
-            Ways::waived("--source-fencing none")
+            Ways::none("--source-fencing none")
         };
-        let target_ways = Ways::of(&target.info, target.file(), node)?;
+        let target_ways = Ways::of(&target.info, target.file(), node);
         let mut candidate = Self {
             own: node.key(),
             wishes: wishes.clone(),
-            source: Side { role: Role::Source, local: source.lock, ways: source_ways, claim: None },
-            target: Side { role: Role::Target, local: target.lock, ways: target_ways, claim: None },
+            source: Side { role: Role::Source, local: source.lock, ways: source_ways, was_guarded: false, claim: None },
+            target: Side { role: Role::Target, local: target.lock, ways: target_ways, was_guarded: false, claim: None },
         };
         for side in [&mut candidate.source, &mut candidate.target] {
             side.look(candidate.own, wishes.take_over)?;
@@ -102,7 +104,7 @@ impl Candidate {
     pub fn claim(self, owed: bool) -> Result<PairLock, LockError> {
         let Self { mut own, wishes, source, target } = self;
         let guards = (owed || wishes.take_over) && !wishes.fenced_are_down;
-        if guards || source.was_guarded(own) || target.was_guarded(own) {
+        if guards || source.was_guarded || target.was_guarded {
             own.incarnation = own.incarnation.guarding();
         }
         let take_over = wishes.take_over.then_some(STOOD);
@@ -121,7 +123,11 @@ impl Side {
     fn look(&mut self, own: OwnKey, take_over: bool) -> Result<(), LockError> {
         let Some(paths) = &self.ways.paths else { return Ok(()) };
         let device = paths.device.clone();
-        match paths.standing(own) {
+        let standing = paths.look().map(|view| {
+            self.was_guarded = guards(&stale(&view, own));
+            standing(&view, own)
+        });
+        match standing {
             Ok(Standing::HeldBy(by)) if !take_over && by.node != own.node => {
                 Err(LockError::HeldElsewhere { device, by, since: None })
             }
@@ -132,18 +138,11 @@ impl Side {
             Ok(Standing::Free | Standing::Ours | Standing::HeldBy(_) | Standing::Registered(_)) => Ok(()),
             Err(error) if has_none(&error) => {
                 tracing::warn!(%device, %error, "no persistent reservations: nothing keeps other hosts off it");
-                self.ways = Ways::waived("the device has no persistent reservations");
+                self.ways = Ways::none("the device has no persistent reservations");
                 Ok(())
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether an earlier start of this node guards it.
-    fn was_guarded(&self, own: OwnKey) -> bool {
-        let keys = self.ways.paths.as_ref().and_then(|paths| paths.look().ok()).map(|view| stale(&view, own));
-        let guards = |key: Key| OwnKey::from_key(key).is_some_and(|own| own.incarnation.guards());
-        keys.is_some_and(|keys| keys.into_iter().any(guards))
     }
 
     fn claim(&mut self, own: OwnKey, take_over: Option<Duration>) -> Result<(), LockError> {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lunferry_scsi::cdb::Cdb;
 use lunferry_scsi::sg::SgDevice;
@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use super::claim::Paths;
 use super::emulated::Emulated;
-use super::error::LockError;
 use super::node::{ThisNode, host_name};
 use crate::lun::facts::{DeviceKind, LunInfo};
 use crate::lun::sysfs;
@@ -48,49 +47,38 @@ pub struct Ways {
 }
 
 impl Ways {
-    fn none(why: impl Into<String>) -> Self {
+    /// None, for this reason.
+    pub fn none(why: impl Into<String>) -> Self {
         Self { means: Means::None { why: why.into() }, paths: None }
     }
 
-    /// None, because the operator or the device will have it so.
-    pub fn waived(why: impl Into<String>) -> Self {
-        Self::none(why)
-    }
-
     /// Of a LUN that this process has open as `file`, which holds the LUN's exclusive open.
-    ///
-    /// # Errors
-    /// Where a path below a multipath device can't be opened at all.
-    pub fn of(info: &LunInfo, file: &File, node: &ThisNode) -> Result<Self, LockError> {
+    pub fn of(info: &LunInfo, file: &File, node: &ThisNode) -> Self {
         let device = info.path.display().to_string();
         match info.device {
             DeviceKind::Scsi => {
-                let over = file.try_clone().and_then(|file| SgDevice::over(Arc::new(file), device.clone()));
-                Ok(match over {
+                match file.try_clone().and_then(|file| SgDevice::over(Arc::new(file), device.clone())) {
                     Ok(sg) => Self::scsi(device, vec![Box::new(sg)]),
                     Err(error) => Self::none(format!("it takes no SCSI commands ({error})")),
-                })
+                }
             }
             DeviceKind::DeviceMapper => multipath(info, device),
-            DeviceKind::File => Ok(emulated(device, &info.path, "", node)),
-            DeviceKind::Loop => Ok(match behind_loop(info) {
+            DeviceKind::File => emulated(device, &info.path, "", node),
+            DeviceKind::Loop => match behind_loop(info) {
                 Ok((file, part)) => emulated(device, &file, &part, node),
                 Err(why) => Self::none(why),
-            }),
-            DeviceKind::Partition => Ok(Self::none("it is a partition, and a reservation binds whole LUNs")),
-            DeviceKind::Nvme => Ok(Self::none("it is an NVMe namespace, and only SCSI reservations are known here")),
-            DeviceKind::OtherBlock => Ok(Self::none("it is no SCSI device")),
+            },
+            DeviceKind::Partition => Self::none("it is a partition, and a reservation binds whole LUNs"),
+            DeviceKind::Nvme => Self::none("it is an NVMe namespace, and only SCSI reservations are known here"),
+            DeviceKind::OtherBlock => Self::none("it is no SCSI device"),
         }
     }
 
     /// The same for looking alone: nothing needs to be open, and nothing is locked.
-    ///
-    /// # Errors
-    /// As [`Ways::of`].
-    pub fn to_look(info: &LunInfo, node: &ThisNode) -> Result<Self, LockError> {
+    pub fn to_look(info: &LunInfo, node: &ThisNode) -> Self {
         match File::open(&info.path) {
             Ok(file) => Self::of(info, &file, node),
-            Err(error) => Ok(Self::none(format!("it can't be opened ({error})"))),
+            Err(error) => Self::none(format!("it can't be opened ({error})")),
         }
     }
 
@@ -130,24 +118,23 @@ fn behind_loop(info: &LunInfo) -> Result<(PathBuf, String), String> {
 }
 
 /// Every path below a dm-multipath device. The kernel's own passthrough would reach one of them at a time.
-fn multipath(info: &LunInfo, device: String) -> Result<Ways, LockError> {
+fn multipath(info: &LunInfo, device: String) -> Ways {
+    if !info.is_multipath() {
+        return Ways::none("it is a device-mapper device, and no multipath one");
+    }
     let found = info.device_number.and_then(|number| sysfs::directory(number).ok());
     let Some(dir) = found else {
-        return Ok(Ways::none("/sys does not know it"));
+        return Ways::none("/sys does not know it");
     };
-    // multipath-tools' prefix (libmultipath/devmapper.h); what lies below other targets is no path to the same LUN.
-    if !sysfs::text(&dir, "dm/uuid").is_some_and(|uuid| uuid.starts_with("mpath-")) {
-        return Ok(Ways::none("it is a device-mapper device, and no multipath one"));
-    }
     let mut paths: Vec<Box<dyn Transport>> = Vec::new();
     for slave in sysfs::entries(&dir.join("slaves")) {
         let node = Path::new("/dev").join(slave.replace('!', "/"));
         paths.push(Box::new(PathDevice::new(node)));
     }
     if paths.is_empty() {
-        return Ok(Ways::none("it is a multipath device without paths"));
+        return Ways::none("it is a multipath device without paths");
     }
-    Ok(Ways::scsi(device, paths))
+    Ways::scsi(device, paths)
 }
 
 /// A path below a multipath device. One that can't be opened counts as down, with its error, and is opened when it answers.
@@ -155,12 +142,11 @@ struct PathDevice {
     node: PathBuf,
     name: String,
     open: Mutex<Option<Arc<SgDevice>>>,
-    since: Instant,
 }
 
 impl PathDevice {
     fn new(node: PathBuf) -> Self {
-        Self { name: node.display().to_string(), node, open: Mutex::new(None), since: Instant::now() }
+        Self { name: node.display().to_string(), node, open: Mutex::new(None) }
     }
 
     fn device(&self) -> io::Result<Arc<SgDevice>> {
@@ -185,13 +171,5 @@ impl Transport for PathDevice {
 
     fn reset_logical_unit(&self) -> io::Result<()> {
         self.device()?.reset_logical_unit()
-    }
-
-    fn now(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    fn wait(&self, time: Duration) {
-        std::thread::sleep(time);
     }
 }

@@ -15,7 +15,7 @@ use crate::lun::open::OpenLun;
 /// [`LockError::HeldElsewhere`] where another node holds it, and why it could not be released. Nothing of others is
 /// touched.
 pub fn release(lun: &OpenLun, node: &ThisNode) -> Result<Released, LockError> {
-    let Ways { paths: Some(paths), means } = Ways::of(&lun.info, lun.file(), node)? else {
+    let Ways { paths: Some(paths), means } = Ways::of(&lun.info, lun.file(), node) else {
         return Ok(Released::NothingHeld);
     };
     let own = node.key();

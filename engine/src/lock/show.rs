@@ -96,10 +96,7 @@ pub fn show(info: &LunInfo, node: &ThisNode) -> Shown {
         abilities: None,
         paths: Vec::new(),
     };
-    let ways = match Ways::to_look(info, node) {
-        Ok(ways) => ways,
-        Err(error) => return nothing("none", Some(error.to_string())),
-    };
+    let ways = Ways::to_look(info, node);
     let (kind, file) = match &ways.means {
         Means::Scsi => ("scsi", None),
         Means::Emulated { file } => ("emulated", Some(file.clone())),

@@ -3,7 +3,7 @@
 //! Pure: what was read of a LUN and who asks in, a standing out.
 
 use lunferry_scsi::command::reservation::ReservationType;
-use lunferry_scsi::key::{Key, NodeId, OwnKey};
+use lunferry_scsi::key::{Key, OwnKey};
 use lunferry_scsi::page::reservation::{Held, HeldType};
 use lunferry_scsi::units::Generation;
 
@@ -98,15 +98,15 @@ pub fn stale(view: &View, own: OwnKey) -> Vec<Key> {
     })
 }
 
-/// A node's number in words, for messages.
-pub fn node_in_words(node: NodeId) -> String {
-    format!("node {}", node.0)
+/// Whether one of these keys guards against a fenced host.
+pub fn guards(keys: &[Key]) -> bool {
+    keys.iter().filter_map(|key| OwnKey::from_key(*key)).any(|own| own.incarnation.guards())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lunferry_scsi::key::Incarnation;
+    use lunferry_scsi::key::{Incarnation, NodeId};
 
     fn key(node: u16, incarnation: u32) -> OwnKey {
         OwnKey { node: NodeId(node), incarnation: Incarnation(incarnation), target_outdated: false }

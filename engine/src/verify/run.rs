@@ -17,7 +17,6 @@ use crate::copy::workers::on_workers;
 use crate::digest::DigestTable;
 use crate::lun::sizing::Sizing;
 use crate::units::{Bytes, Span};
-use crate::verify::by_device::DeviceComparison;
 use crate::verify::compare::Comparison;
 use crate::verify::differences::{Difference, Differences};
 use crate::verify::digests::Rereading;
@@ -191,8 +190,8 @@ impl Pass<'_> {
             on_workers(pair, self.sizing, 2, board, async |_, bufs, latencies| {
                 let failed = |error| pair.set_up_error(self.sizing, error);
                 let (source, target) = (&pair.source().map_err(failed)?, &pair.target().map_err(failed)?);
-                let pass = DeviceComparison { source, target, block, board, found, progress: self.progress, latencies };
-                pass.run(bufs).await;
+                let pass = Comparison { source, target, block, board, found, progress: self.progress, latencies };
+                pass.run_by_device(bufs).await;
                 Ok(None::<()>)
             })
             .map(drop)

@@ -14,7 +14,6 @@ use lunferry_scsi::sg::SgDevice;
 use super::ScsiLun;
 use super::shape::QueueLimits;
 use crate::lun::facts::{DeviceKind, LunInfo};
-use crate::lun::identity::IdentityKind;
 use crate::lun::open::OpenLun;
 use crate::lun::sysfs;
 use crate::units::Bytes;
@@ -35,10 +34,9 @@ pub fn open(lun: &OpenLun) -> Result<ScsiLun, String> {
 }
 
 fn is_whole_disk(info: &LunInfo) -> Result<(), String> {
-    let is_multipath = info.identity.kind == IdentityKind::DmUuid && info.identity.text.starts_with("mpath-");
     match info.device {
         DeviceKind::Scsi => Ok(()),
-        DeviceKind::DeviceMapper if is_multipath => Ok(()),
+        DeviceKind::DeviceMapper if info.is_multipath() => Ok(()),
         DeviceKind::File => Err("it is a file".into()),
         DeviceKind::Loop => Err("it is a loop device".into()),
         DeviceKind::Partition => Err("it is a partition, and SCSI commands go to the whole disk".into()),

@@ -49,20 +49,27 @@ impl Paths {
     /// meanwhile stays as it is. `aptpl` as it was registered with: each registration sets it for all.
     pub fn withdraw(&self, own: OwnKey, aptpl: bool) {
         let reach = Reach { aptpl, all_target_ports: false };
-        let mut alive = None;
+        let (mut alive, mut failed) = (None, Vec::new());
         for path in &self.paths {
             let path = Initiator::new(path.as_ref());
             match unregister(&path, own.key(), reach) {
                 Ok(()) => alive = Some(path),
-                Err(error) => {
-                    tracing::warn!(path = path.transport().name(), %error, "the registration could not be removed there");
-                }
+                Err(error) => failed.push((path.transport().name(), error)),
             }
         }
-        if let Some(path) = alive
-            && look(&path).is_ok_and(|view| view.keys.contains(&own.key()))
-            && let Err(error) = remove_unreachable(&path, own, reach)
-        {
+        // What counts is what the LUN lists: a path that is down may never have been registered.
+        let stays = match alive.map(|path| (look(&path), path)) {
+            Some((Ok(view), path)) if view.keys.contains(&own.key()) => match remove_unreachable(&path, own, reach) {
+                Ok(()) => return,
+                Err(error) => Some(error),
+            },
+            Some((Ok(_), _)) => return,
+            Some((Err(_), _)) | None => None,
+        };
+        for (path, error) in failed {
+            tracing::warn!(path, %error, "the registration could not be removed there");
+        }
+        if let Some(error) = stays {
             tracing::warn!(device = %self.device, %error, "a registration through a path that is down stays");
         }
     }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use super::claim::Paths;
 use super::emulated::Emulated;
 use super::node::{ThisNode, host_name};
-use crate::lun::facts::{DeviceKind, LunInfo};
+use crate::lun::facts::{DeviceKind, DeviceNumber, LunInfo};
 use crate::lun::sysfs;
 
 /// What keeps other hosts off a LUN.
@@ -128,8 +129,7 @@ fn multipath(info: &LunInfo, device: String) -> Ways {
     };
     let mut paths: Vec<Box<dyn Transport>> = Vec::new();
     for slave in sysfs::entries(&dir.join("slaves")) {
-        let node = Path::new("/dev").join(slave.replace('!', "/"));
-        paths.push(Box::new(PathDevice::new(node)));
+        paths.push(Box::new(PathDevice::new(&dir, &slave)));
     }
     if paths.is_empty() {
         return Ways::none("it is a multipath device without paths");
@@ -139,14 +139,19 @@ fn multipath(info: &LunInfo, device: String) -> Ways {
 
 /// A path below a multipath device. One that can't be opened counts as down, with its error, and is opened when it answers.
 struct PathDevice {
+    /// What /sys says of it as a path of the map.
+    listed: PathBuf,
     node: PathBuf,
     name: String,
     open: Mutex<Option<Arc<SgDevice>>>,
 }
 
 impl PathDevice {
-    fn new(node: PathBuf) -> Self {
-        Self { name: node.display().to_string(), node, open: Mutex::new(None) }
+    /// The path `slave` of the map with this directory in /sys.
+    fn new(map: &Path, slave: &str) -> Self {
+        let node = Path::new("/dev").join(slave.replace('!', "/"));
+        let (listed, name) = (map.join("slaves").join(slave), node.display().to_string());
+        Self { listed, node, name, open: Mutex::new(None) }
     }
 
     fn device(&self) -> io::Result<Arc<SgDevice>> {
@@ -155,9 +160,21 @@ impl PathDevice {
             return Ok(Arc::clone(device));
         }
         let device = Arc::new(SgDevice::open(&self.node)?);
+        let raw = device.file().metadata()?.rdev();
+        is_still_listed(&self.listed, (rustix::fs::major(raw), rustix::fs::minor(raw)))?;
         *open = Some(Arc::clone(&device));
         Ok(device)
     }
+}
+
+/// A path may be opened long after it was listed, and its name be another disk's by then: nothing is registered on a disk that
+/// is no path of the map now.
+fn is_still_listed(listed: &Path, opened: DeviceNumber) -> io::Result<()> {
+    let number = sysfs::text(listed, "dev").and_then(|text| sysfs::device_number(&text));
+    if number == Some(opened) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "the map does not list it as a path any more"))
 }
 
 impl Transport for PathDevice {
@@ -171,5 +188,26 @@ impl Transport for PathDevice {
 
     fn reset_logical_unit(&self) -> io::Result<()> {
         self.device()?.reset_logical_unit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_no_path_of_the_map_any_more_is_not_taken_for_one() {
+        let map = tempfile::tempdir().unwrap();
+        let listed = map.path().join("slaves/sdb");
+        fs::create_dir_all(&listed).unwrap();
+        fs::write(listed.join("dev"), "8:16\n").unwrap();
+        is_still_listed(&listed, (8, 16)).unwrap();
+        let another = is_still_listed(&listed, (8, 32)).unwrap_err();
+        assert!(another.to_string().contains("does not list it"), "{another}");
+        fs::remove_dir_all(&listed).unwrap();
+        assert!(is_still_listed(&listed, (8, 16)).is_err(), "a map that lists nothing of that name");
     }
 }

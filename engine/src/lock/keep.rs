@@ -12,12 +12,13 @@ use super::error::LockError;
 use super::standing::KIND;
 
 impl Paths {
-    /// Looks whether the claim still holds, after registering on paths that have come back. A fenced host that has come back
-    /// by way of a path that it registered at the last moment is fenced again.
+    /// Looks whether the claim still holds, after registering on paths that are new or have come back. A fenced host that has
+    /// come back by way of a path that it registered at the last moment is fenced again.
     ///
     /// # Errors
     /// [`LockError::Lost`], and then nothing of this start is registered on any path that answers.
-    pub fn keep(&self, claim: &mut Claim) -> Result<(), LockError> {
+    pub fn keep(&mut self, claim: &mut Claim) -> Result<(), LockError> {
+        self.find_later(claim);
         self.mend(claim);
         // The look comes last: while a path was mended somebody may have taken over.
         let view = self.holds(claim.own).inspect_err(|error| {
@@ -32,14 +33,30 @@ impl Paths {
         }
     }
 
-    /// Registers on the paths that were down when the lock was taken and answer now. One try each: this is in front of a
-    /// checkpoint.
+    /// Takes up the paths that the LUN has got since, each in the place of an older one of its name. None is registered yet.
+    fn find_later(&mut self, claim: &mut Claim) {
+        for path in self.later.iter_mut().flat_map(|later| later.since_last()) {
+            let error = Some("it is new, and could not be registered yet".into());
+            let state = PathState { path: path.name().into(), registered: false, error };
+            tracing::warn!(device = %self.device, path = %state.path, "a path is new");
+            match claim.paths.iter().position(|known| known.path == state.path) {
+                Some(known) => (self.paths[known], claim.paths[known]) = (path, state),
+                None => {
+                    self.paths.push(path);
+                    claim.paths.push(state);
+                }
+            }
+        }
+    }
+
+    /// Registers on the paths that are not and answer now: they were down when the lock was taken, or are new. One try each:
+    /// this is in front of a checkpoint.
     fn mend(&self, claim: &mut Claim) {
         for (path, state) in self.paths.iter().zip(&mut claim.paths).filter(|(_, state)| !state.registered) {
             let path = Initiator::new(path.as_ref());
             let still_ours = look(&path).is_ok_and(|view| view.is_held_by(claim.own.key()));
             if still_ours && self.register(&path, claim.own, &mut claim.aptpl, &mut Vec::new()).is_ok() {
-                tracing::warn!(path = %state.path, "a path is back, and registered");
+                tracing::warn!(path = %state.path, "a path is back or new, and registered");
                 *state = PathState { path: state.path.clone(), registered: true, error: None };
             }
         }

@@ -15,7 +15,7 @@ use lunferry_scsi::status::Completion;
 use lunferry_scsi::transport::{Data, Transport};
 use serde::Serialize;
 
-use super::claim::Paths;
+use super::claim::{LaterPaths, Paths};
 use super::emulated::Emulated;
 use super::node::{ThisNode, host_name};
 use crate::lun::facts::{DeviceKind, DeviceNumber, LunInfo};
@@ -84,7 +84,7 @@ impl Ways {
     }
 
     fn scsi(device: String, paths: Vec<Box<dyn Transport>>) -> Self {
-        Self { means: Means::Scsi, paths: Some(Paths { device, paths }) }
+        Self { means: Means::Scsi, paths: Some(Paths { device, paths, later: None }) }
     }
 }
 
@@ -94,7 +94,7 @@ fn emulated(device: String, file: &Path, part: &str, node: &ThisNode) -> Ways {
     match Emulated::beside(file, part, nexus) {
         Ok(emulated) => Ways {
             means: Means::Emulated { file: emulated.file().to_owned() },
-            paths: Some(Paths { device, paths: vec![Box::new(emulated)] }),
+            paths: Some(Paths { device, paths: vec![Box::new(emulated)], later: None }),
         },
         Err(error) => Ways::none(format!("no reservations can be kept beside {} ({error})", file.display())),
     }
@@ -127,14 +127,34 @@ fn multipath(info: &LunInfo, device: String) -> Ways {
     let Some(dir) = found else {
         return Ways::none("/sys does not know it");
     };
-    let mut paths: Vec<Box<dyn Transport>> = Vec::new();
-    for slave in sysfs::entries(&dir.join("slaves")) {
-        paths.push(Box::new(PathDevice::new(&dir, &slave)));
-    }
+    let mut listed = Listed { map: dir, known: Vec::new() };
+    let paths = listed.since_last();
     if paths.is_empty() {
         return Ways::none("it is a multipath device without paths");
     }
-    Ways::scsi(device, paths)
+    Ways { means: Means::Scsi, paths: Some(Paths { device, paths, later: Some(Box::new(listed)) }) }
+}
+
+/// The paths of a multipath device, as /sys lists them.
+struct Listed {
+    /// The device's directory there.
+    map: PathBuf,
+    /// Each path with its diskseq, which tells a disk from another one that had the name before.
+    known: Vec<(String, Option<String>)>,
+}
+
+impl LaterPaths for Listed {
+    fn since_last(&mut self) -> Vec<Box<dyn Transport>> {
+        let slaves = self.map.join("slaves");
+        let with_diskseq = |slave: String| {
+            let diskseq = sysfs::text(&slaves.join(&slave), "diskseq");
+            (slave, diskseq)
+        };
+        let now: Vec<_> = sysfs::entries(&slaves).into_iter().map(with_diskseq).collect();
+        let known = std::mem::replace(&mut self.known, now);
+        let new = self.known.iter().filter(|path| !known.contains(path));
+        new.map(|(slave, _)| Box::new(PathDevice::new(&self.map, slave)) as Box<dyn Transport>).collect()
+    }
 }
 
 /// A path below a multipath device. One that can't be opened counts as down, with its error, and is opened when it answers.
@@ -197,6 +217,28 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn paths_that_a_map_gets_later_are_new_once_and_again_when_another_disk_has_the_name() {
+        let map = tempfile::tempdir().unwrap();
+        let put = |slave: &str, diskseq: &str| {
+            let dir = map.path().join("slaves").join(slave);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("diskseq"), diskseq).unwrap();
+        };
+        let mut listed = Listed { map: map.path().into(), known: Vec::new() };
+        let mut new = || listed.since_last().iter().map(|path| path.name().to_owned()).collect::<Vec<_>>();
+        put("sdb", "1\n");
+        assert_eq!((new(), new()), (vec!["/dev/sdb".into()], vec![]));
+        put("cciss!c0d1", "2\n");
+        assert_eq!((new(), new()), (vec!["/dev/cciss/c0d1".into()], vec![]));
+        put("sdb", "3\n");
+        assert_eq!((new(), new()), (vec!["/dev/sdb".into()], vec![]));
+        fs::remove_dir_all(map.path().join("slaves/sdb")).unwrap();
+        assert_eq!(new(), Vec::<String>::new());
+        put("sdb", "3\n");
+        assert_eq!(new(), ["/dev/sdb"], "it was away");
+    }
 
     #[test]
     fn a_disk_that_is_no_path_of_the_map_any_more_is_not_taken_for_one() {

@@ -26,7 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::checkpoint::layout::{Layout, LayoutKind, SlotId};
 use crate::checkpoint::record::Record;
 use crate::checkpoint::state::State;
-use crate::checkpoint::store::Store;
+use crate::checkpoint::store::{Store, undisturbed};
 use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::{CopyError, Side};
 use crate::copy::lane::{CopyState, Lane};
@@ -107,6 +107,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
     /// Why it stopped. A last checkpoint was tried, unless the metadata itself failed.
     pub async fn run(mut self, bulk: &Board, mut bufs: Vec<S::Buf>) -> Result<End, CopyError> {
         let Some(plan) = self.checkpoints.take() else {
+            let calm = self.target.disturbances().map_err(CopyError::Flush).inspect_err(|_| bulk.stop())?;
             self.try_array(bulk, &mut bufs).await.inspect_err(|_| bulk.stop())?;
             bulk.open();
             // Other workers' lanes may still be on their way when this one's are done.
@@ -116,6 +117,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             // Checkpoints look by themselves; this copy has none.
             look(self.state.guard.as_ref()).await?;
             self.target.flush().await.map_err(CopyError::Flush)?;
+            calm.map_or(Ok(()), |before| undisturbed(self.target, before))?;
             return Ok(if bulk.is_complete() { End::Complete } else { End::Interrupted(lo) });
         };
         let Record { state, watermark, layout, .. } = plan.record;
@@ -171,6 +173,8 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         if ledger.record().state == State::Defined {
             ledger.enter(State::Syncing, Bytes::ZERO).await?;
         }
+        // What the device refused while its ways were tried is nothing that happened to data.
+        ledger.watch()?;
         if ledger.record().state == State::Syncing {
             self.try_array(bulk, &mut bufs).await?;
             bulk.open();

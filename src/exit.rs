@@ -150,6 +150,7 @@ impl From<CopyError> for Failure {
             CopyError::ArrayLied { .. } => (Exit::Failed, "array_lied"),
             CopyError::SourceDead { .. } => (Exit::Failed, "source_dead"),
             CopyError::Store(StoreError::Lock(error)) => (Exit::Failed, error.code()),
+            CopyError::Store(StoreError::Disturbed { .. }) => (Exit::Failed, "disturbed"),
             CopyError::Store(_) => (Exit::Failed, "metadata"),
             CopyError::NoSpace { .. } => (Exit::Failed, "no_space"),
             CopyError::Io { .. } => (Exit::Failed, "io"),

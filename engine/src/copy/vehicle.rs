@@ -18,6 +18,7 @@ use crate::copy::error::CopyError;
 use crate::copy::vehicle::choice::VehicleName;
 use crate::copy::vehicle::open::Chosen;
 use crate::lun::LunIo;
+use crate::lun::disturbances::Disturbances;
 use crate::lun::facts::DeviceKind;
 use crate::lun::lba_map::LbaMap;
 use crate::lun::open::OpenLun;
@@ -136,7 +137,8 @@ impl Vehicle for UringPair<'_> {
 }
 
 fn view(lun: &OpenLun) -> io::Result<UringLun> {
-    UringLun::new(lun.file(), lun.info.device == DeviceKind::File, lun.info.capacity)
+    let opened = UringLun::new(lun.file(), lun.info.device == DeviceKind::File, lun.info.capacity)?;
+    Ok(opened.with_disturbances(Disturbances::of(&lun.info)))
 }
 
 /// A pair for SCSI commands.

@@ -63,7 +63,8 @@ impl Ways {
                     Err(error) => Self::none(format!("it takes no SCSI commands ({error})")),
                 }
             }
-            DeviceKind::DeviceMapper => multipath(info, device),
+            DeviceKind::Multipath => multipath(info, device),
+            DeviceKind::DeviceMapper => Self::none("it is a device-mapper device, and no multipath one"),
             DeviceKind::File => emulated(device, &info.path, "", node),
             DeviceKind::Loop => match behind_loop(info) {
                 Ok((file, part)) => emulated(device, &file, &part, node),
@@ -120,9 +121,6 @@ fn behind_loop(info: &LunInfo) -> Result<(PathBuf, String), String> {
 
 /// Every path below a dm-multipath device. The kernel's own passthrough would reach one of them at a time.
 fn multipath(info: &LunInfo, device: String) -> Ways {
-    if !info.is_multipath() {
-        return Ways::none("it is a device-mapper device, and no multipath one");
-    }
     let found = info.device_number.and_then(|number| sysfs::directory(number).ok());
     let Some(dir) = found else {
         return Ways::none("/sys does not know it");

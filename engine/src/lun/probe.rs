@@ -198,6 +198,8 @@ fn kind_of(dir: &Path) -> DeviceKind {
     let name = sysfs::kernel_name(dir);
     if dir.join("partition").exists() {
         DeviceKind::Partition
+    } else if is_multipath(dir) {
+        DeviceKind::Multipath
     } else if dir.join("dm").exists() {
         DeviceKind::DeviceMapper
     } else if name.starts_with("loop") {
@@ -209,6 +211,11 @@ fn kind_of(dir: &Path) -> DeviceKind {
     } else {
         DeviceKind::OtherBlock
     }
+}
+
+/// Whether a sysfs directory is that of a map of paths to one LUN.
+fn is_multipath(dir: &Path) -> bool {
+    sysfs::text(dir, "dm/uuid").is_some_and(|uuid| uuid.starts_with("mpath-"))
 }
 
 /// The identity of the block device with this sysfs directory. A partition has its disk's, with its number and its place
@@ -235,6 +242,9 @@ fn disk_identity(dir: &Path) -> io::Result<Identity> {
     if let Some(serial) = sysfs::text(dir, "serial") {
         return Ok(Identity::new(IdentityKind::Serial, format!("serial.{serial}")));
     }
+    if let Some(identity) = identity_of_paths(dir) {
+        return Ok(identity);
+    }
     if let Some(uuid) = sysfs::text(dir, "dm/uuid") {
         return Ok(Identity::new(IdentityKind::DmUuid, uuid));
     }
@@ -244,6 +254,21 @@ fn disk_identity(dir: &Path) -> io::Result<Identity> {
     }
     let boot = fs::read_to_string(BOOT_ID)?;
     Ok(kernel_name_identity(&sysfs::kernel_name(dir), &boot, sysfs::number(dir, "diskseq")))
+}
+
+/// A multipath map is the LUN that its paths lead to, and bears its name, so that a host with one plain path to it knows it
+/// too. Where the paths don't agree it is nothing but a map.
+fn identity_of_paths(dir: &Path) -> Option<Identity> {
+    if !is_multipath(dir) {
+        return None;
+    }
+    let slaves = sysfs::entries(&dir.join("slaves"));
+    let mut all = slaves.iter().map(|slave| {
+        let wwid = sysfs::text(&dir.join("slaves").join(slave), "device/wwid");
+        wwid.as_deref().and_then(wwid_identity)
+    });
+    let first = all.next()??;
+    all.all(|identity| identity.as_ref() == Some(&first)).then_some(first)
 }
 
 /// A device that nothing lasting names. Another one may bear its name after the next boot, and even before: the boot and
@@ -358,6 +383,29 @@ mod tests {
         put("vdb/vdb1/start", "2048\n");
         put("vdb/vdb1/size", "4096\n");
         assert_eq!(identity_of(&part).unwrap().text, "serial.vol-4711-part1 start 2048 sectors 4096");
+    }
+
+    #[test]
+    fn a_multipath_map_is_the_lun_that_its_paths_lead_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, value: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, value).unwrap();
+        };
+        put("dm/uuid", "mpath-36001405a\n");
+        let by_map = Identity::new(IdentityKind::DmUuid, "mpath-36001405a");
+        assert_eq!(identity_of(dir.path()).unwrap(), by_map, "without paths");
+        put("slaves/sda/device/wwid", "naa.6001405a\n");
+        put("slaves/sdb/device/wwid", "naa.6001405a\n");
+        assert_eq!(identity_of(dir.path()).unwrap(), Identity::new(IdentityKind::Naa, "naa.6001405a"));
+        assert_eq!(kind_of(dir.path()), DeviceKind::Multipath);
+        put("slaves/sdb/device/wwid", "naa.6001405b\n");
+        assert_eq!(identity_of(dir.path()).unwrap(), by_map, "paths to two LUNs");
+        put("slaves/sdb/device/wwid", "naa.6001405a\n");
+        put("dm/uuid", "LVM-36001405a\n");
+        assert_eq!(identity_of(dir.path()).unwrap().text, "LVM-36001405a");
+        assert_eq!(kind_of(dir.path()), DeviceKind::DeviceMapper);
     }
 
     #[test]

@@ -304,7 +304,7 @@ fn judge(
     same_storage: Option<&str>,
     overrides: &Overrides,
 ) -> Result<Vec<Refused>, LunError> {
-    let (source_usage, target_usage) = (usage::read(source)?, usage::read(target)?);
+    let [source_usage, target_usage] = usage::read_each([source, target])?;
     for (info, usage) in [(source, &source_usage), (target, &target_usage)] {
         let unseen = usage.open_elsewhere.unseen;
         if unseen > 0 {

@@ -13,7 +13,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::checkpoint::layout::{AreaSpec, Layout, LayoutError, SlotId};
+use crate::checkpoint::layout::{Layout, LayoutError, SlotId};
 use crate::checkpoint::record::{RECORD_LEN, Record};
 use crate::lock::error::LockError;
 use crate::lun::LunIo;
@@ -76,26 +76,6 @@ pub enum StoreError {
     /// The look at the lock before a write could not be made.
     #[error("looking at the lock failed: {0}")]
     LookFailed(String),
-}
-
-/// Both slots as they are on the target: the first 512 bytes of each.
-///
-/// # Errors
-/// Where a slot can't be read, or the target is too small for an area.
-pub async fn read_slots<L: LunIo>(
-    lun: &L,
-    spec: AreaSpec,
-    target_len: Bytes,
-    target_block: Bytes,
-) -> Result<[Vec<u8>; 2], StoreError> {
-    let mut raw = [Vec::new(), Vec::new()];
-    for (raw, slot) in raw.iter_mut().zip(SlotId::BOTH) {
-        let at = spec.slot(target_len, slot)?.start;
-        let len = target_block.as_len().max(RECORD_LEN);
-        *raw = lun.read_block(at, len).await.map_err(|source| StoreError::Read { slot, at, source })?;
-        raw.truncate(RECORD_LEN);
-    }
-    Ok(raw)
 }
 
 /// The slots of one target, open for writing.

@@ -143,12 +143,9 @@ pub(crate) fn loop_devices(path: &Path) -> Result<Vec<LoopDevice>, LunError> {
 /// `loopcxt_next_from_sysfs`). What can't be looked at may be one.
 fn may_be_attached(block_devices: &Path) -> bool {
     let Ok(list) = fs::read_dir(block_devices) else { return true };
-    let mut loops = list.filter(|entry| {
-        entry.as_ref().map_or(true, |entry| entry.file_name().as_encoded_bytes().starts_with(b"loop"))
-    });
-    loops.any(|entry| {
-        entry.and_then(|entry| entry.path().join("loop/backing_file").try_exists()).unwrap_or(true)
-    })
+    let mut loops = list
+        .filter(|entry| entry.as_ref().map_or(true, |entry| entry.file_name().as_encoded_bytes().starts_with(b"loop")));
+    loops.any(|entry| entry.and_then(|entry| entry.path().join("loop/backing_file").try_exists()).unwrap_or(true))
 }
 
 /// What `losetup --json` prints. Its columns are numbers or strings, by version.

@@ -58,6 +58,8 @@ pub struct Summary {
     extent_bytes: Bytes,
     depth: usize,
     workers: usize,
+    /// Why there is more than one, where nobody asked for that.
+    workers_why: Option<String>,
     buffer_bytes: Bytes,
     peak_memory_bytes: Bytes,
     unreadable: Vec<Unreadable>,
@@ -192,6 +194,7 @@ impl Summary {
             extent_bytes: plan.sizing.extent,
             depth: plan.sizing.depth,
             workers: plan.sizing.workers,
+            workers_why: plan.workers_why.clone(),
             buffer_bytes: plan.buffer_memory(),
             peak_memory_bytes: peak_memory(),
             unreadable: copied.unreadable.clone(),
@@ -265,6 +268,9 @@ impl Summary {
             "  memory       {} of buffers ({} x {} x {}), {} at the peak",
             self.buffer_bytes, self.workers, self.depth, self.extent_bytes, self.peak_memory_bytes
         ));
+        if let Some(why) = &self.workers_why {
+            output::line(format_args!("  workers      {}: {why}", self.workers));
+        }
         if self.retries > 0 {
             output::line(format_args!("  retried      {} requests", self.retries));
         }

@@ -195,6 +195,8 @@ pub struct Checkpoints {
 pub struct Plan {
     /// The shape of the requests.
     pub sizing: Sizing,
+    /// Why there is more than one worker, where nobody asked for that.
+    pub workers_why: Option<String>,
     /// The shape of the queue.
     pub queue: QueueSizes,
     /// What the first pass copies.
@@ -255,6 +257,8 @@ pub struct Found<'a> {
     pub unix_now: u64,
     /// Who copies from now on.
     pub owner: Owner,
+    /// How many processors this host has for it.
+    pub processors: usize,
 }
 
 /// What a record must say to be about these two LUNs.
@@ -311,8 +315,11 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
     // A watermark is a multiple of both block sizes, unless the LUNs' block sizes have changed since.
     let block = found.source.logical_block.max(found.target.logical_block);
     let watermark = checkpoints.as_ref().map_or(Bytes::ZERO, |c| c.record.watermark.align_down(block));
+    let several = sizing.workers > 1 && options.workers.is_none();
+    let driver = sizing::by_processor(found.source, found.target).filter(|_| several);
     Ok(Plan {
         sizing,
+        workers_why: driver.map(|driver| format!("the processors move the bytes of these LUNs (adapter {driver})")),
         queue: queue_sizes(sizing, zeroes),
         bulk: Span::new(watermark.min(end), end),
         zeroes,
@@ -371,7 +378,7 @@ fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotI
 
 fn sized(found: &Found<'_>, options: &Options) -> Result<Sizing, PlanRefusal> {
     let (source, target) = (found.source, found.target);
-    let defaults = sizing::defaults(source, target);
+    let defaults = sizing::defaults(source, target, found.processors);
     let extent = options.extent.unwrap_or(defaults.extent);
     let block = source.logical_block.max(target.logical_block);
     let refuse = |option, value: String, why: String| Err(PlanRefusal::Option { option, value, why });

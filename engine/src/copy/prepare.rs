@@ -7,6 +7,7 @@
 //! counts: until then another host may have gone on copying.
 
 use std::fmt;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -234,6 +235,7 @@ impl Pair<'_> {
             new_uuid: Uuid::new_v4(),
             unix_now: unix_now(),
             owner,
+            processors: processors(),
         };
         let planned = plan::plan(&found, options);
         let mut refused: Vec<Refused> = Vec::new();
@@ -357,6 +359,11 @@ fn read_raw(lun: &OpenLun) -> Result<[(Bytes, Vec<u8>); 2], StoreError> {
         Ok::<_, StoreError>((at, raw))
     };
     Ok([read(SlotId::A)?, read(SlotId::B)?])
+}
+
+/// How many processors this process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Seconds since 1970.

@@ -112,6 +112,9 @@ pub struct LunInfo {
     pub max_io: Option<Bytes>,
     /// Whether it turns; `None` for a file.
     pub rotational: Option<bool>,
+    /// The driver of the host adapter that leads to it (`scsi_host/hostN/proc_name`), for a SCSI disk and what lies on one: of
+    /// a multipath map its first path's.
+    pub adapter: Option<String>,
     /// Whether a range can be made to read as zeroes without sending zeroes (files: punching a hole; block devices:
     /// `queue/write_zeroes_max_bytes`).
     pub can_punch: bool,

@@ -111,6 +111,7 @@ fn regular_file(file: &File, path: &Path) -> Result<LunInfo, LunError> {
         optimal_io: None,
         max_io: None,
         rotational: None,
+        adapter: None,
         can_punch: true,
         discard: true,
         read_only: !is_writable(file),
@@ -180,6 +181,7 @@ fn block_device(file: &File, path: &Path, number: DeviceNumber) -> Result<LunInf
         optimal_io: positive("queue/optimal_io_size").map(Bytes),
         max_io: positive("queue/max_sectors_kb").map(Bytes::kib),
         rotational: sysfs::number::<u8>(&disk, "queue/rotational").map(|value| value != 0),
+        adapter: adapter_of(&disk),
         can_punch: positive("queue/write_zeroes_max_bytes").is_some(),
         discard: positive("queue/discard_max_bytes").is_some(),
         read_only: sysfs::required(&dir, "ro", path)? != 0 || sysfs::required(&disk, "ro", path)? != 0,
@@ -190,6 +192,19 @@ fn block_device(file: &File, path: &Path, number: DeviceNumber) -> Result<LunInf
         identity: identity_of(&dir).map_err(fact(path, "its identity"))?,
         content_stamp: backing_file(&disk).map_or(0, |(_, metadata)| stamp(&metadata)),
         is_all_hole: false,
+    })
+}
+
+/// The driver of the host adapter behind a SCSI disk or a multipath map: the nearest `hostN` above the device names it.
+fn adapter_of(disk: &Path) -> Option<String> {
+    let path = match is_multipath(disk) {
+        true => disk.join("slaves").join(sysfs::entries(&disk.join("slaves")).into_iter().next()?),
+        false => disk.to_owned(),
+    };
+    let device = fs::canonicalize(path.join("device")).ok()?;
+    device.ancestors().find_map(|dir| {
+        let host = dir.file_name()?.to_str()?;
+        sysfs::text(&dir.join("scsi_host").join(host), "proc_name")
     })
 }
 
@@ -406,6 +421,26 @@ mod tests {
         put("dm/uuid", "LVM-36001405a\n");
         assert_eq!(identity_of(dir.path()).unwrap().text, "LVM-36001405a");
         assert_eq!(kind_of(dir.path()), DeviceKind::DeviceMapper);
+    }
+
+    #[test]
+    fn an_adapter_is_named_by_its_driver() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, disk, map) = (dir.path().join("host3"), dir.path().join("sdb"), dir.path().join("dm-0"));
+        for made in ["scsi_host/host3", "target3:0:0/3:0:0:1"] {
+            fs::create_dir_all(host.join(made)).unwrap();
+        }
+        fs::write(host.join("scsi_host/host3/proc_name"), "tcm_loopback\n").unwrap();
+        fs::create_dir_all(&disk).unwrap();
+        assert_eq!(adapter_of(&disk), None, "a device without an adapter");
+        std::os::unix::fs::symlink(host.join("target3:0:0/3:0:0:1"), disk.join("device")).unwrap();
+        assert_eq!(adapter_of(&disk).as_deref(), Some("tcm_loopback"));
+        fs::create_dir_all(map.join("slaves")).unwrap();
+        fs::create_dir_all(map.join("dm")).unwrap();
+        fs::write(map.join("dm/uuid"), "mpath-naa\n").unwrap();
+        assert_eq!(adapter_of(&map), None, "a map without paths");
+        std::os::unix::fs::symlink(&disk, map.join("slaves/sdb")).unwrap();
+        assert_eq!(adapter_of(&map).as_deref(), Some("tcm_loopback"));
     }
 
     #[test]

@@ -66,13 +66,17 @@ impl Chosen {
 }
 
 impl Chosen {
-    /// The options, with the sizes that suit an array: larger extents, since no buffers are filled, and as many of them in
-    /// flight as its copy manager takes, and one more that waits.
+    /// The options, with the sizes that suit the vehicle. An array: larger extents, since no buffers are filled, and as many of
+    /// them in flight as its copy manager takes, and one more that waits. SCSI commands: one worker, since each command in
+    /// flight has a thread of its own.
     pub fn suited(&self, options: &Options) -> Options {
         let mut suited = options.clone();
         if let Some(array) = &self.array {
             suited.extent = options.extent.or(Some(ARRAY_EXTENT));
             suited.depth = options.depth.or(Some((array.limits().at_once + 1).min(MOST_DEPTH)));
+        }
+        if self.name == VehicleName::Sg {
+            suited.workers = options.workers.or(Some(1));
         }
         suited
     }

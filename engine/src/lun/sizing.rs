@@ -13,10 +13,10 @@
 //!   the disk's way: 64 requests of 512 KiB were slower than 16.
 //! - **One worker.** Measured on the same: a second thread brings nothing (1124 MB/s with two), because io_uring hands the
 //!   work to the kernel anyway, and a real adapter moves the bytes by itself.
-//! - **Two where the adapter's driver moves them with a processor of this host**, on the one that a request was sent from: LIO's
-//!   loopback, which sysfs tells by its driver's name. One thread would keep one processor busy there, and what is in flight
-//!   beyond a few requests only makes threads wait for each other: they share half of the memory. Measured with two processors
-//!   under emulation (`scripts/bench-vm`).
+//! - **Two where the adapter's driver moves them with the processor that a request was sent from**: LIO's loopback, which sysfs
+//!   tells by its driver's name. One thread keeps one processor busy there. Measured on two emulated ones, 256 MiB, medians of
+//!   five rounds, by the copy's own clock: 2.2 s with one and 1.6 with two on ramdisks, 0.70 and 0.63 on files in memory
+//!   (`bench/results/vm-20261125T130843Z.jsonl`). Together they have in flight what one has elsewhere.
 
 use serde::Serialize;
 

@@ -182,7 +182,9 @@ impl CopyError {
             | Self::ArrayLied { .. }
             | Self::SourceDead { .. }
             | Self::State { .. }
-            | Self::Store(StoreError::Disturbed { .. } | StoreError::Latched | StoreError::Layout(_) | StoreError::LookFailed(_))
+            | Self::Store(
+                StoreError::Disturbed { .. } | StoreError::Latched | StoreError::Layout(_) | StoreError::LookFailed(_),
+            )
             | Self::Ring { .. }
             | Self::Memory { .. }
             | Self::Thread(_) => false,

@@ -372,6 +372,7 @@ fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotI
 fn sized(found: &Found<'_>, options: &Options) -> Result<Sizing, PlanRefusal> {
     let (source, target) = (found.source, found.target);
     let defaults = sizing::defaults(source, target);
+    let defaults = if options.verify { defaults.with_digests() } else { defaults };
     let extent = options.extent.unwrap_or(defaults.extent);
     let block = source.logical_block.max(target.logical_block);
     let refuse = |option, value: String, why: String| Err(PlanRefusal::Option { option, value, why });

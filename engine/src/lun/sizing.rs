@@ -14,6 +14,9 @@
 //! - **One worker.** Measured on the same: a second thread brings nothing (1124 MB/s with two), because io_uring hands the
 //!   work to the kernel anyway. A device that does its copying in the submitter's context (LIO loopback) gains from more;
 //!   nothing that it tells of itself gives it away, so there the operator sets them.
+//! - **Two with digests.** The ring is told of new requests only when its thread has nothing else to do, and a digest keeps it
+//!   from that for 40 us an extent: lanes that wait for one another fall into step, and one LUN idles while the other works.
+//!   Measured on files on disk, 2 GiB, six alternated rounds: 1380 MB/s with one thread, 1637 with two, 1826 without digests.
 
 use serde::Serialize;
 
@@ -30,6 +33,16 @@ pub struct Sizing {
     /// How many threads copy, each with a ring of its own.
     pub workers: usize,
 }
+
+impl Sizing {
+    /// The same for a copy that takes digests.
+    #[must_use]
+    pub fn with_digests(self) -> Self {
+        Self { workers: self.workers.max(DIGESTING_WORKERS), ..self }
+    }
+}
+
+const DIGESTING_WORKERS: usize = 2;
 
 /// What an extent is at least.
 const EXTENT: Bytes = Bytes::mib(1);
@@ -83,6 +96,7 @@ mod tests {
     #[test]
     fn without_wishes_it_is_what_was_measured_to_be_fast() {
         assert_eq!(sized(None, None), Sizing { extent: Bytes::mib(1), depth: 8, workers: 1 });
+        assert_eq!(sized(None, None).with_digests(), Sizing { extent: Bytes::mib(1), depth: 8, workers: 2 });
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl From<CopyError> for Failure {
             CopyError::Ended { .. } => (Exit::Failed, "ended"),
             CopyError::Flush(_) => (Exit::Failed, "flush"),
             CopyError::TooManyUnreadable(_) => (Exit::Failed, "too_many_unreadable"),
-            CopyError::Ring { .. } | CopyError::Memory { .. } | CopyError::Thread(_) => (Exit::Failed, "workers"),
+            CopyError::Ring { .. } | CopyError::Memory { .. } => (Exit::Failed, "workers"),
         };
         Self::new(exit, code, error.to_string())
     }

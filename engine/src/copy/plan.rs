@@ -315,11 +315,9 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
     // A watermark is a multiple of both block sizes, unless the LUNs' block sizes have changed since.
     let block = found.source.logical_block.max(found.target.logical_block);
     let watermark = checkpoints.as_ref().map_or(Bytes::ZERO, |c| c.record.watermark.align_down(block));
-    let several = sizing.workers > 1 && options.workers.is_none();
-    let driver = sizing::by_processor(found.source, found.target).filter(|_| several);
     Ok(Plan {
         sizing,
-        workers_why: driver.map(|driver| format!("the processors move the bytes of these LUNs (adapter {driver})")),
+        workers_why: workers_why(found, options, sizing),
         queue: queue_sizes(sizing, zeroes),
         bulk: Span::new(watermark.min(end), end),
         zeroes,
@@ -331,6 +329,18 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
         already_complete,
         taken_from_another,
     })
+}
+
+/// Why there is more than one worker, where nobody asked for that.
+fn workers_why(found: &Found<'_>, options: &Options, sizing: Sizing) -> Option<String> {
+    if sizing.workers < 2 || options.workers.is_some() {
+        return None;
+    }
+    let driver = sizing::by_processor(found.source, found.target);
+    Some(driver.map_or_else(
+        || "digests are taken".into(),
+        |driver| format!("the processors move the bytes of these LUNs (adapter {driver})"),
+    ))
 }
 
 /// The record to go on from, or none for a fresh start.
@@ -379,6 +389,7 @@ fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotI
 fn sized(found: &Found<'_>, options: &Options) -> Result<Sizing, PlanRefusal> {
     let (source, target) = (found.source, found.target);
     let defaults = sizing::defaults(source, target, found.processors);
+    let defaults = if options.verify { defaults.with_digests() } else { defaults };
     let extent = options.extent.unwrap_or(defaults.extent);
     let block = source.logical_block.max(target.logical_block);
     let refuse = |option, value: String, why: String| Err(PlanRefusal::Option { option, value, why });

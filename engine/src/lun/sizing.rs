@@ -17,6 +17,9 @@
 //!   tells by its driver's name. One thread keeps one processor busy there. Measured on two emulated ones, 256 MiB, medians of
 //!   five rounds, by the copy's own clock: 2.2 s with one and 1.6 with two on ramdisks, 0.70 and 0.63 on files in memory
 //!   (`bench/results/vm-20261125T130843Z.jsonl`). Together they have in flight what one has elsewhere.
+//! - **Two with digests.** The ring is told of new requests only when its thread has nothing else to do, and a digest keeps it
+//!   from that for 40 us an extent: lanes that wait for one another fall into step, and one LUN idles while the other works.
+//!   Measured on files on disk, 2 GiB, six alternated rounds: 1380 MB/s with one thread, 1637 with two, 1826 without digests.
 
 use serde::Serialize;
 
@@ -33,6 +36,16 @@ pub struct Sizing {
     /// How many threads copy, each with a ring of its own.
     pub workers: usize,
 }
+
+impl Sizing {
+    /// The same for a copy that takes digests.
+    #[must_use]
+    pub fn with_digests(self) -> Self {
+        Self { workers: self.workers.max(DIGESTING_WORKERS), ..self }
+    }
+}
+
+const DIGESTING_WORKERS: usize = 2;
 
 /// What an extent is at least.
 const EXTENT: Bytes = Bytes::mib(1);
@@ -98,6 +111,7 @@ mod tests {
     #[test]
     fn without_wishes_it_is_what_was_measured_to_be_fast() {
         assert_eq!(sized(None, None), Sizing { extent: Bytes::mib(1), depth: 8, workers: 1 });
+        assert_eq!(sized(None, None).with_digests(), Sizing { extent: Bytes::mib(1), depth: 8, workers: 2 });
     }
 
     #[test]

@@ -78,7 +78,11 @@ impl Luns {
     }
 
     /// The same, with something that happens to a target whose cache is volatile, and a count of how often it did.
-    pub fn open_cached(&self, between: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>, count: Arc<AtomicU64>) -> Opened {
+    pub fn open_cached(
+        &self,
+        between: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+        count: Arc<AtomicU64>,
+    ) -> Opened {
         let target = ScsiLun::new(between(Arc::new(self.target.nexus(1))), QUEUE).unwrap();
         let counted = Disturbances::counted_by(move || Ok(count.load(Ordering::SeqCst)));
         let target = Arc::new(target.with_disturbances(Some(counted)));

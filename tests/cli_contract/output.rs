@@ -150,7 +150,7 @@ fn the_shape_of_a_copys_summary() {
     .verify_error: null
     .watermark_bytes: number
     .workers: number
-    .workers_why: null
+    .workers_why: string
     .write_latency_us.count: number
     .write_latency_us.max: number
     .write_latency_us.p50: number

@@ -100,7 +100,7 @@ pub struct CopyArgs {
     /// Extents in flight for each worker [default: 8 MiB of them]
     #[arg(long, value_name = "N")]
     pub depth: Option<usize>,
-    /// Threads, each with a ring of its own [default: 1]
+    /// Threads, each with a ring of its own [default: 1; 2 with --verify, and on LIO's loopback]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
     /// What becomes of zeroes

@@ -29,7 +29,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Display, Phase};
 use crate::stop;
-use crate::summary::{Summary, cpu_time};
+use crate::summary::{Lock, Summary, cpu_time};
 
 /// Copies.
 pub fn run(args: &CopyArgs, cli: &Cli) -> Exit {
@@ -122,6 +122,7 @@ fn already_complete(
         Some(verified) if !verified.is_equal() => Exit::Differs,
         _ => Exit::Done,
     };
+    let lock = Lock::of(prepared);
     if cli.json {
         output::json(&serde_json::json!({
             "result": "already_complete",
@@ -130,10 +131,12 @@ fn already_complete(
             "target": prepared.target.info.path.display().to_string(),
             "migration": prepared.plan.checkpoints.as_ref().map(|checkpoints| checkpoints.record.migration.to_string()),
             "bytes_total": whole.len(),
+            "lock": lock,
             "verify": verified,
         }));
     } else if !cli.quiet {
         output::line("the checkpoint says that this copy is complete; nothing was copied");
+        lock.show();
         verified.iter().for_each(crate::summary::show_verify);
     }
     Ok(exit)

@@ -155,13 +155,14 @@ impl From<CopyError> for Failure {
             CopyError::ArrayLied { .. } => (Exit::Failed, "array_lied"),
             CopyError::SourceDead { .. } => (Exit::Failed, "source_dead"),
             CopyError::Store(StoreError::Lock(error)) => (Exit::Failed, error.code()),
+            CopyError::Store(StoreError::Disturbed { .. }) => (Exit::Failed, "disturbed"),
             CopyError::Store(_) => (Exit::Failed, "metadata"),
             CopyError::NoSpace { .. } => (Exit::Failed, "no_space"),
             CopyError::Io { .. } => (Exit::Failed, "io"),
             CopyError::Ended { .. } => (Exit::Failed, "ended"),
             CopyError::Flush(_) => (Exit::Failed, "flush"),
             CopyError::TooManyUnreadable(_) => (Exit::Failed, "too_many_unreadable"),
-            CopyError::Ring { .. } | CopyError::Memory { .. } | CopyError::Thread(_) => (Exit::Failed, "workers"),
+            CopyError::Ring { .. } | CopyError::Memory { .. } => (Exit::Failed, "workers"),
         };
         Self::new(exit, code, error.to_string())
     }

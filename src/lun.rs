@@ -202,6 +202,9 @@ fn show_facts(info: &LunInfo) {
         yes(info.read_only),
         info.rotational.map_or("-", yes)
     ));
+    if let Some(adapter) = &info.adapter {
+        output::line(format_args!("  adapter      {adapter}"));
+    }
     if let Some(diskseq) = info.diskseq {
         output::line(format_args!("  diskseq      {diskseq}"));
     }

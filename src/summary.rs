@@ -58,6 +58,8 @@ pub struct Summary {
     extent_bytes: Bytes,
     depth: usize,
     workers: usize,
+    /// Why there is more than one, where nobody asked for that.
+    workers_why: Option<String>,
     buffer_bytes: Bytes,
     peak_memory_bytes: Bytes,
     unreadable: Vec<Unreadable>,
@@ -66,8 +68,9 @@ pub struct Summary {
     verify_error: Option<String>,
 }
 
+/// How both LUNs of a copy were locked.
 #[derive(Debug, Serialize)]
-struct Lock {
+pub struct Lock {
     /// This host's number.
     node: u16,
     /// Where the number comes from.
@@ -81,7 +84,8 @@ struct Lock {
 }
 
 impl Lock {
-    fn of(prepared: &Prepared) -> Self {
+    /// Of a prepared copy.
+    pub fn of(prepared: &Prepared) -> Self {
         let [source, target] = prepared.lock.report();
         let node = prepared.lock.node();
         Self {
@@ -91,6 +95,15 @@ impl Lock {
             stops_other_hosts: target.reservation == "scsi",
             source,
             target,
+        }
+    }
+
+    /// In words.
+    pub fn show(&self) {
+        let Self { node, node_from, key, source, target, .. } = self;
+        output::line(format_args!("  lock         key {key} of node {node} (from {node_from})"));
+        for (name, report) in [("source", source), ("target", target)] {
+            output::line(format_args!("    {name:<10} {report}"));
         }
     }
 }
@@ -181,6 +194,7 @@ impl Summary {
             extent_bytes: plan.sizing.extent,
             depth: plan.sizing.depth,
             workers: plan.sizing.workers,
+            workers_why: plan.workers_why.clone(),
             buffer_bytes: plan.buffer_memory(),
             peak_memory_bytes: peak_memory(),
             unreadable: copied.unreadable.clone(),
@@ -249,11 +263,14 @@ impl Summary {
         output::line(format_args!("  checkpoints  {} ({layout})", self.checkpoints));
         output::line(format_args!("  ran          vehicle {} ({})", self.vehicle, self.vehicle_detail.why));
         self.show_array();
-        self.show_lock();
+        self.lock.show();
         output::line(format_args!(
             "  memory       {} of buffers ({} x {} x {}), {} at the peak",
             self.buffer_bytes, self.workers, self.depth, self.extent_bytes, self.peak_memory_bytes
         ));
+        if let Some(why) = &self.workers_why {
+            output::line(format_args!("  workers      {}: {why}", self.workers));
+        }
         if self.retries > 0 {
             output::line(format_args!("  retried      {} requests", self.retries));
         }
@@ -273,14 +290,6 @@ impl Summary {
         }
         if self.result == "interrupted" {
             output::line(format_args!("  go on with   --resume, from {}", self.watermark_bytes));
-        }
-    }
-
-    fn show_lock(&self) {
-        let Lock { node, node_from, key, .. } = &self.lock;
-        output::line(format_args!("  lock         key {key} of node {node} (from {node_from})"));
-        for (name, report) in [("source", &self.lock.source), ("target", &self.lock.target)] {
-            output::line(format_args!("    {name:<10} {report}"));
         }
     }
 

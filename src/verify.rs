@@ -6,7 +6,7 @@ use std::time::Instant;
 use lunferry_engine::checkpoint::slots::{Choice, choose as choose_slot};
 use lunferry_engine::copy::board::{Controls, Progress};
 use lunferry_engine::copy::plan;
-use lunferry_engine::copy::prepare::{Refused, slot_views};
+use lunferry_engine::copy::prepare::{Refused, processors, slot_views};
 use lunferry_engine::copy::vehicle::Luns;
 use lunferry_engine::copy::vehicle::choice::Wanted;
 use lunferry_engine::lun::facts::Role;
@@ -50,7 +50,7 @@ fn try_run(args: &VerifyArgs, cli: &Cli) -> Result<Exit, Failure> {
     controls.set_rate(args.limit);
     stop::on_signals(&controls, cli.quiet).map_err(|error| Failure::new(Exit::Failed, "signals", error.to_string()))?;
     let whole = Span::new(Bytes::ZERO, source.info.capacity);
-    let sizing = sizing::defaults(&source.info, &target.info);
+    let sizing = sizing::defaults(&source.info, &target.info, processors());
     let started = Instant::now();
     let verified = {
         let _display = Display::start(Phase::Verifying, &progress, Bytes::ZERO, whole.len(), cli.quiet);

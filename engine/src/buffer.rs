@@ -1,11 +1,12 @@
-//! Memory for direct I/O: one arena on huge pages for each worker, cut into buffers that are reused for ever.
+//! Memory for direct I/O: one arena on huge pages for each worker, cut into buffers that are reused for ever; and small
+//! buffers of their own for metadata.
 //!
 //! This is the one file of the project with `unsafe` in it. What it must uphold:
 //! - an [`AlignedBuf`] is the only way to its bytes, and no two of an arena overlap;
 //! - the arena is unmapped only after the last of its buffers is gone, wherever the kernel may still hold one.
 //!
 //! Huge pages are worth it: a 512 KiB request in one of them is one segment for the kernel instead of 128, and on
-//! disk a copy is half again as fast.
+//! disk a copy is half again as fast. A buffer of a block or two gets none: the kernel would clear 2 MiB for each.
 #![allow(unsafe_code, reason = "mmap, and the buffer traits of tokio-uring, have no safe form")]
 
 use std::io;
@@ -19,10 +20,10 @@ use tokio_uring::buf::{IoBuf, IoBufMut};
 /// The size and the alignment of a huge page on x86-64 and on arm64 with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// The least that the kernel maps, on either.
+/// What a small arena is aligned to: what mmap gives.
 const PAGE: usize = 4096;
 
-/// An anonymous mapping. The usable part of a large one starts on a huge page's border.
+/// An anonymous mapping. The usable part of one that has room for a huge page starts on the border of one.
 struct Arena {
     mapping: NonNull<u8>,
     mapped: usize,
@@ -37,7 +38,6 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     fn new(len: usize) -> io::Result<Self> {
-        // A block of metadata is read several times a second: a huge page for it would cost more than the read.
         let is_large = len >= HUGE_PAGE;
         let mapped = if is_large { len.next_multiple_of(HUGE_PAGE) + HUGE_PAGE } else { len.next_multiple_of(PAGE) };
         let length = NonZeroUsize::new(mapped).expect("at least one page");
@@ -46,18 +46,17 @@ impl Arena {
             mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)
         }?
         .cast::<u8>();
-        if !is_large {
-            return Ok(Self { mapping, mapped, base: mapping });
-        }
-        let skip = mapping.as_ptr().align_offset(HUGE_PAGE);
-        // SAFETY: `skip` is below HUGE_PAGE, and the mapping is longer than that.
+        let skip = if is_large { mapping.as_ptr().align_offset(HUGE_PAGE) } else { 0 };
+        // SAFETY: `skip` is zero, or below HUGE_PAGE and the mapping is longer than that.
         let base = unsafe { mapping.add(skip) };
         let arena = Self { mapping, mapped, base };
-        // Advice only: without huge pages the copy is slower and as right.
-        // SAFETY: the range lies inside the mapping that was made above, and the advice does not change its contents.
-        let advised = unsafe { madvise(base.cast(), len.next_multiple_of(HUGE_PAGE), MmapAdvise::MADV_HUGEPAGE) };
-        if let Err(errno) = advised {
-            tracing::debug!(%errno, "the kernel gives no huge pages; buffers are on small ones");
+        if is_large {
+            // Advice only: without huge pages the copy is slower and as right.
+            // SAFETY: the range lies inside the mapping that was made above, and the advice does not change its contents.
+            let advised = unsafe { madvise(base.cast(), len.next_multiple_of(HUGE_PAGE), MmapAdvise::MADV_HUGEPAGE) };
+            if let Err(errno) = advised {
+                tracing::debug!(%errno, "the kernel gives no huge pages; buffers are on small ones");
+            }
         }
         Ok(arena)
     }
@@ -163,6 +162,25 @@ mod tests {
         }
         for (i, buf) in bufs.iter().enumerate() {
             assert!(buf.as_ref().iter().all(|&b| usize::from(b) == i + 1), "buffer {i} was written by a neighbour");
+        }
+    }
+
+    #[test]
+    fn only_what_fills_a_huge_page_is_put_on_one() {
+        for (count, len, mapped) in [
+            (1, 512, 4096),
+            (1, 4097, 8192),
+            (1, HUGE_PAGE - 4096, HUGE_PAGE - 4096),
+            (1, HUGE_PAGE, 2 * HUGE_PAGE),
+            (8, 1 << 20, 5 * HUGE_PAGE),
+        ] {
+            let mut bufs = AlignedBuf::many(count, len).unwrap();
+            assert_eq!(bufs[0].arena.mapped, mapped, "{count} x {len}");
+            let align = if mapped > HUGE_PAGE { HUGE_PAGE } else { PAGE };
+            assert_eq!(bufs[0].ptr().align_offset(align), 0, "{count} x {len}");
+            let last = bufs.last_mut().unwrap();
+            last.as_mut().fill(7);
+            assert_eq!(last.as_ref()[len - 1], 7);
         }
     }
 

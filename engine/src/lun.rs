@@ -10,6 +10,7 @@
 //! - `punch` makes the range read as zeroes, for certain, or fails; it never leaves something else there and says yes.
 
 pub mod device_error;
+pub mod disturbances;
 pub mod error;
 pub mod facts;
 pub mod identity;
@@ -58,6 +59,13 @@ pub trait LunIo {
 
     /// Makes every write that has completed before this call durable.
     fn flush(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// How often something has happened that may have cost the LUN what it had only cached. Where the count is the same before
+    /// a write and after a flush that follows it, the write is durable. Nothing where nothing can be lost, or nobody counts.
+    ///
+    /// # Errors
+    /// Where the count can't be had any more: then nothing may be taken as durable.
+    fn disturbances(&self) -> io::Result<Option<u64>>;
 
     /// Reads `len` bytes of metadata from `at`. Both are multiples of the logical block.
     fn read_block(&self, at: Bytes, len: usize) -> impl Future<Output = io::Result<Vec<u8>>>;

@@ -248,7 +248,7 @@ fn a_smaller_file_is_refused_and_a_larger_one_is_not() {
     let (large, small) = (file(&dir, "large", SIZE), file(&dir, "small", SIZE - 4096));
     assert_eq!(codes(&large, &small, &[]), ["target_too_small"]);
     assert_eq!(codes(&small, &large, &[]), NOTHING);
-    let sizing = sizing::defaults(&info(&large), &info(&small));
+    let sizing = sizing::defaults(&info(&large), &info(&small), 2);
     assert_eq!((sizing.extent, sizing.depth, sizing.workers), (Bytes::mib(1), 8, 1));
 }
 

@@ -102,6 +102,11 @@ impl SgDevice {
         let file = options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
         Self::over(Arc::new(file), path.display().to_string())
     }
+
+    /// What is open.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl Transport for SgDevice {

@@ -150,6 +150,7 @@ fn the_shape_of_a_copys_summary() {
     .verify_error: null
     .watermark_bytes: number
     .workers: number
+    .workers_why: string
     .write_latency_us.count: number
     .write_latency_us.max: number
     .write_latency_us.p50: number
@@ -175,6 +176,7 @@ fn the_shape_of_lun_show_and_list() {
     .as_target[]: empty
     .checkpoint: string
     .exit_code: number
+    .lun.adapter: null
     .lun.can_punch: bool
     .lun.capacity: number
     .lun.content_stamp: number

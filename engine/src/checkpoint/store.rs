@@ -5,6 +5,7 @@
 //!   flush is made here, so that no caller can forget it;
 //! - a watermark goes to one slot, the older one; a state goes to both before anyone acts on it (S8);
 //! - the only valid record is never overwritten first;
+//! - of a target that may lose what it caches no flush is believed before which something has happened to it (H17);
 //! - after a failed write or flush the store refuses everything: nothing can be known of the slots any more, and a flush
 //!   that is tried again reports success for data that is lost.
 
@@ -12,7 +13,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::checkpoint::layout::{AreaSpec, Layout, LayoutError, SlotId};
+use crate::checkpoint::layout::{Layout, LayoutError, SlotId};
 use crate::checkpoint::record::{RECORD_LEN, Record};
 use crate::lock::error::LockError;
 use crate::lun::LunIo;
@@ -50,6 +51,19 @@ pub enum StoreError {
         "flushing the target before a checkpoint failed: {0}; nothing after the last checkpoint is taken as durable"
     )]
     Flush(#[source] io::Error),
+    /// The flush returned, and may not have found everything that it was for.
+    #[error(
+        "commands to the target ended badly since its last checkpoint (the kernel's error count went from {before} to {}): its \
+         cache is volatile, and it may have lost power or been reset, so nothing after that checkpoint is taken as durable; go on \
+         from it with --resume",
+        now.map_or_else(|| "unknown".into(), |now| now.to_string())
+    )]
+    Disturbed {
+        /// The count when the target was known to hold what it was sent.
+        before: u64,
+        /// The count after the flush.
+        now: Option<u64>,
+    },
     /// An earlier write or flush failed.
     #[error("the target's metadata failed before in this run and is not touched again; start again with --resume")]
     Latched,
@@ -64,26 +78,6 @@ pub enum StoreError {
     LookFailed(String),
 }
 
-/// Both slots as they are on the target: the first 512 bytes of each.
-///
-/// # Errors
-/// Where a slot can't be read, or the target is too small for an area.
-pub async fn read_slots<L: LunIo>(
-    lun: &L,
-    spec: AreaSpec,
-    target_len: Bytes,
-    target_block: Bytes,
-) -> Result<[Vec<u8>; 2], StoreError> {
-    let mut raw = [Vec::new(), Vec::new()];
-    for (raw, slot) in raw.iter_mut().zip(SlotId::BOTH) {
-        let at = spec.slot(target_len, slot)?.start;
-        let len = target_block.as_len().max(RECORD_LEN);
-        *raw = lun.read_block(at, len).await.map_err(|source| StoreError::Read { slot, at, source })?;
-        raw.truncate(RECORD_LEN);
-    }
-    Ok(raw)
-}
-
 /// The slots of one target, open for writing.
 pub struct Store<'a, L> {
     lun: &'a L,
@@ -92,13 +86,15 @@ pub struct Store<'a, L> {
     /// block that holds a record.
     block: Bytes,
     next: SlotId,
+    /// The count of disturbances while the target is known to hold everything that it was sent.
+    calm: Option<u64>,
     latched: bool,
 }
 
 impl<'a, L: LunIo> Store<'a, L> {
     /// The store of a target with physical blocks of `block`, whose slot `next` is the older or the broken one.
     pub fn new(lun: &'a L, layout: Layout, block: Bytes, next: SlotId) -> Self {
-        Self { lun, layout, block, next, latched: false }
+        Self { lun, layout, block, next, calm: None, latched: false }
     }
 
     /// The target's physical block.
@@ -167,10 +163,22 @@ impl<'a, L: LunIo> Store<'a, L> {
         if self.latched {
             return Err(StoreError::Latched);
         }
-        self.lun.flush().await.map_err(|source| {
-            self.latched = true;
-            StoreError::Flush(source)
-        })
+        self.latched = true;
+        self.lun.flush().await.map_err(StoreError::Flush)?;
+        if let Some(before) = self.calm {
+            undisturbed(self.lun, before)?;
+        }
+        self.latched = false;
+        Ok(())
+    }
+
+    /// From now on data is written: no flush is believed before which something has happened to the target since this call.
+    ///
+    /// # Errors
+    /// Where that can't be told of a target for which it matters.
+    pub fn watch(&mut self) -> Result<(), StoreError> {
+        self.calm = self.lun.disturbances().map_err(StoreError::Flush)?;
+        Ok(())
     }
 
     /// Puts the source's data behind the record that stands in a slot's head, its first physical block. The record stays.
@@ -213,5 +221,16 @@ impl<'a, L: LunIo> Store<'a, L> {
             self.latched = true;
             StoreError::Write { slot, at, source }
         })
+    }
+}
+
+/// Whether nothing has happened since the count stood at `before`.
+///
+/// # Errors
+/// [`StoreError::Disturbed`] where something has, or that can't be told.
+pub fn undisturbed<L: LunIo>(lun: &L, before: u64) -> Result<(), StoreError> {
+    match lun.disturbances().map_err(StoreError::Flush)? {
+        Some(now) if now == before => Ok(()),
+        now => Err(StoreError::Disturbed { before, now }),
     }
 }

@@ -159,9 +159,6 @@ pub enum CopyError {
         /// The kernel's word.
         source: io::Error,
     },
-    /// A worker thread could not be started.
-    #[error("starting a worker thread failed: {0}; lower --workers")]
-    Thread(#[source] io::Error),
 }
 
 impl CopyError {
@@ -182,10 +179,11 @@ impl CopyError {
             | Self::ArrayLied { .. }
             | Self::SourceDead { .. }
             | Self::State { .. }
-            | Self::Store(StoreError::Latched | StoreError::Layout(_) | StoreError::LookFailed(_))
+            | Self::Store(
+                StoreError::Disturbed { .. } | StoreError::Latched | StoreError::Layout(_) | StoreError::LookFailed(_),
+            )
             | Self::Ring { .. }
-            | Self::Memory { .. }
-            | Self::Thread(_) => false,
+            | Self::Memory { .. } => false,
         }
     }
 

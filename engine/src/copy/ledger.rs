@@ -108,6 +108,14 @@ impl<'a, L: LunIo> Ledger<'a, L> {
         Ok(())
     }
 
+    /// Before the first data is written: see [`Store::watch`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn watch(&mut self) -> Result<(), StoreError> {
+        self.store.watch()
+    }
+
     /// Writes a checkpoint at `watermark`, which must have been read before this call.
     ///
     /// # Errors

@@ -195,6 +195,8 @@ pub struct Checkpoints {
 pub struct Plan {
     /// The shape of the requests.
     pub sizing: Sizing,
+    /// Why there is more than one worker, where nobody asked for that.
+    pub workers_why: Option<String>,
     /// The shape of the queue.
     pub queue: QueueSizes,
     /// What the first pass copies.
@@ -255,6 +257,8 @@ pub struct Found<'a> {
     pub unix_now: u64,
     /// Who copies from now on.
     pub owner: Owner,
+    /// How many processors this host has for it.
+    pub processors: usize,
 }
 
 /// What a record must say to be about these two LUNs.
@@ -313,6 +317,7 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
     let watermark = checkpoints.as_ref().map_or(Bytes::ZERO, |c| c.record.watermark.align_down(block));
     Ok(Plan {
         sizing,
+        workers_why: workers_why(found, options, sizing),
         queue: queue_sizes(sizing, zeroes),
         bulk: Span::new(watermark.min(end), end),
         zeroes,
@@ -324,6 +329,18 @@ pub fn plan(found: &Found<'_>, options: &Options) -> Result<Plan, PlanRefusal> {
         already_complete,
         taken_from_another,
     })
+}
+
+/// Why there is more than one worker, where nobody asked for that.
+fn workers_why(found: &Found<'_>, options: &Options, sizing: Sizing) -> Option<String> {
+    if sizing.workers < 2 || options.workers.is_some() {
+        return None;
+    }
+    let driver = sizing::by_processor(found.source, found.target);
+    Some(driver.map_or_else(
+        || "digests are taken".into(),
+        |driver| format!("the processors move the bytes of these LUNs (adapter {driver})"),
+    ))
 }
 
 /// The record to go on from, or none for a fresh start.
@@ -371,7 +388,8 @@ fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotI
 
 fn sized(found: &Found<'_>, options: &Options) -> Result<Sizing, PlanRefusal> {
     let (source, target) = (found.source, found.target);
-    let defaults = sizing::defaults(source, target);
+    let defaults = sizing::defaults(source, target, found.processors);
+    let defaults = if options.verify { defaults.with_digests() } else { defaults };
     let extent = options.extent.unwrap_or(defaults.extent);
     let block = source.logical_block.max(target.logical_block);
     let refuse = |option, value: String, why: String| Err(PlanRefusal::Option { option, value, why });

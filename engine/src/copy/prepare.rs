@@ -9,6 +9,7 @@
 pub mod member;
 
 use std::fmt;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,9 +18,9 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::checkpoint::layout::{AreaSpec, SlotId};
-use crate::checkpoint::record::{Owner, Record};
+use crate::checkpoint::record::{Owner, RECORD_LEN, Record};
 use crate::checkpoint::slots::{Choice, Expected, SlotView, choose, inspect};
-use crate::checkpoint::store::{StoreError, read_slots};
+use crate::checkpoint::store::StoreError;
 use crate::copy::plan::{self, Found, Options, Plan, PlanRefusal};
 use crate::copy::vehicle::Luns;
 use crate::copy::vehicle::choice::{VehicleName, VehicleRefusal};
@@ -31,7 +32,7 @@ use crate::lun::error::LunError;
 use crate::lun::facts::{LunInfo, Role, Signature};
 use crate::lun::open::OpenLun;
 use crate::lun::safety::{self, Facts, Overrides, Refusal};
-use crate::lun::uring::{UringLun, run_on_ring};
+use crate::lun::uring::{UringLun, read_block, run_on_ring};
 use crate::lun::{probe, signature, topology, usage};
 use crate::units::{Bytes, NodeId};
 
@@ -236,6 +237,7 @@ impl Pair<'_> {
             new_uuid: Uuid::new_v4(),
             unix_now: unix_now(),
             owner,
+            processors: processors(),
         };
         let planned = plan::plan(&found, options);
         let mut refused: Vec<Refused> = Vec::new();
@@ -306,7 +308,7 @@ fn judge(
     same_storage: Option<&str>,
     overrides: &Overrides,
 ) -> Result<Vec<Refused>, LunError> {
-    let (mut source_usage, mut target_usage) = (usage::read(source)?, usage::read(target)?);
+    let [mut source_usage, mut target_usage] = usage::read_each([source, target])?;
     if overrides.loop_siblings {
         source_usage.loop_devices = usage::without_siblings(source, source_usage.loop_devices)?;
         target_usage.loop_devices = usage::without_siblings(target, target_usage.loop_devices)?;
@@ -354,15 +356,20 @@ pub fn slot_views(lun: &OpenLun, expected: Option<&Expected>) -> Result<[SlotVie
 }
 
 /// Where each slot lies, and what it holds.
-fn read_raw(lun: &OpenLun) -> Result<[(Bytes, Vec<u8>); 2], PrepareError> {
-    let capacity = lun.info.capacity;
-    let [a, b] = run_on_ring(8, async {
-        let io = UringLun::new(lun.file(), false, capacity).map_err(PrepareError::Ring)?;
-        Ok::<_, PrepareError>(read_slots(&io, AreaSpec::V1, capacity, lun.info.logical_block).await?)
-    })
-    .map_err(PrepareError::Ring)??;
-    let at = |slot| AreaSpec::V1.slot(capacity, slot).map(|span| span.start).map_err(StoreError::Layout);
-    Ok([(at(SlotId::A)?, a), (at(SlotId::B)?, b)])
+fn read_raw(lun: &OpenLun) -> Result<[(Bytes, Vec<u8>); 2], StoreError> {
+    let len = lun.info.logical_block.as_len().max(RECORD_LEN);
+    let read = |slot| {
+        let at = AreaSpec::V1.slot(lun.info.capacity, slot)?.start;
+        let mut raw = read_block(lun.file(), at, len).map_err(|source| StoreError::Read { slot, at, source })?;
+        raw.truncate(RECORD_LEN);
+        Ok::<_, StoreError>((at, raw))
+    };
+    Ok([read(SlotId::A)?, read(SlotId::B)?])
+}
+
+/// How many processors this process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Seconds since 1970.

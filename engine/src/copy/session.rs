@@ -26,7 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::checkpoint::layout::{Layout, LayoutKind, SlotId};
 use crate::checkpoint::record::Record;
 use crate::checkpoint::state::State;
-use crate::checkpoint::store::Store;
+use crate::checkpoint::store::{Store, undisturbed};
 use crate::copy::board::{Board, Controls, Progress};
 use crate::copy::error::{CopyError, Side};
 use crate::copy::lane::{BadBlocks, CopyState, Lane};
@@ -78,6 +78,15 @@ pub enum End {
     Interrupted(Bytes),
 }
 
+/// What came of an array's trial.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    /// There was none, or the array may copy: what the trial wrote counts as copied.
+    NotFailed,
+    /// What it wrote is copied again. Its errors stand in the count of what has happened to the target, and mean nothing.
+    Failed,
+}
+
 /// One copy on one worker; others may lend a hand with the bulk pass through its board.
 pub struct Session<'a, S, T> {
     /// Where data comes from.
@@ -107,7 +116,11 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
     /// Why it stopped. A last checkpoint was tried, unless the metadata itself failed.
     pub async fn run(mut self, bulk: &Board, mut bufs: Vec<S::Buf>) -> Result<End, CopyError> {
         let Some(plan) = self.checkpoints.take() else {
-            self.try_array(bulk, &mut bufs).await.inspect_err(|_| bulk.stop())?;
+            let disturbances = || self.target.disturbances().map_err(CopyError::Flush).inspect_err(|_| bulk.stop());
+            let mut calm = disturbances()?;
+            if self.try_array(bulk, &mut bufs).await.inspect_err(|_| bulk.stop())? == Trial::Failed {
+                calm = disturbances()?;
+            }
             bulk.open();
             // Other workers' lanes may still be on their way when this one's are done.
             futures_util::future::join(self.lanes(bulk, bufs), idle(bulk)).await;
@@ -116,6 +129,7 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
             // Checkpoints look by themselves; this copy has none.
             look(self.state.guard.as_ref()).await?;
             self.target.flush().await.map_err(CopyError::Flush)?;
+            calm.map_or(Ok(()), |before| undisturbed(self.target, before))?;
             return Ok(if bulk.is_complete() { End::Complete } else { End::Interrupted(lo) });
         };
         let Record { state, watermark, layout, .. } = plan.record;
@@ -171,8 +185,12 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
         if ledger.record().state == State::Defined {
             ledger.enter(State::Syncing, Bytes::ZERO).await?;
         }
+        // What the device refused while its ways were tried is nothing that happened to data.
+        ledger.watch()?;
         if ledger.record().state == State::Syncing {
-            self.try_array(bulk, &mut bufs).await?;
+            if self.try_array(bulk, &mut bufs).await? == Trial::Failed {
+                ledger.watch()?;
+            }
             bulk.open();
             (bufs, ()) = futures_util::future::join(self.lanes(bulk, bufs), ledger.keep(bulk)).await;
             let lo = bulk.finish()?;
@@ -197,14 +215,15 @@ impl<S: LunIo, T: LunIo<Buf = S::Buf>> Session<'_, S, T> {
     }
 
     /// Puts the array to the proof, where there is one, before anything is handed out.
-    async fn try_array(&self, bulk: &Board, bufs: &mut Vec<S::Buf>) -> Result<(), CopyError> {
-        let Some(offload) = &self.state.offload else { return Ok(()) };
-        let Some(buf) = bufs.pop() else { return Ok(()) };
+    async fn try_array(&self, bulk: &Board, bufs: &mut Vec<S::Buf>) -> Result<Trial, CopyError> {
+        let Some(offload) = &self.state.offload else { return Ok(Trial::NotFailed) };
+        let Some(buf) = bufs.pop() else { return Ok(Trial::NotFailed) };
         let (source, target, state) = (self.source, self.target, self.state);
         let lane = Lane { source, target, state, board: bulk, latencies: self.latencies };
         let (tried, buf) = lane.try_array(offload, bulk.rest(), buf).await;
         bufs.push(buf);
-        tried
+        tried?;
+        Ok(if offload.gave_up().is_some() { Trial::Failed } else { Trial::NotFailed })
     }
 
     /// Carries extents with one lane for each buffer until the board has none left.

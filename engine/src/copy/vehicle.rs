@@ -21,6 +21,7 @@ use crate::copy::error::CopyError;
 use crate::copy::vehicle::choice::VehicleName;
 use crate::copy::vehicle::open::Chosen;
 use crate::lun::LunIo;
+use crate::lun::disturbances::Disturbances;
 use crate::lun::facts::DeviceKind;
 use crate::lun::lba_map::LbaMap;
 use crate::lun::open::OpenLun;
@@ -144,7 +145,8 @@ impl<L: Borrow<OpenLun> + Sync> Vehicle for UringPair<L> {
 }
 
 fn view(lun: &OpenLun) -> io::Result<UringLun> {
-    UringLun::new(lun.file(), lun.info.device == DeviceKind::File, lun.info.capacity)
+    let opened = UringLun::new(lun.file(), lun.info.device == DeviceKind::File, lun.info.capacity)?;
+    Ok(opened.with_disturbances(Disturbances::of(&lun.info)))
 }
 
 /// A pair for SCSI commands.

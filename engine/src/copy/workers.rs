@@ -3,6 +3,7 @@
 //! Acts: threads.
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
 use std::thread::Builder;
 
 use crate::copy::board::Board;
@@ -20,7 +21,8 @@ impl<B, T, W> Work<B, T> for W where
 }
 
 /// Runs `work` on every worker, with `buffers_a_lane` buffers of the vehicle for each lane. What worker 0 said, and
-/// the latencies of all. A worker that fails stops the board, so that the others end too.
+/// the latencies of all. A worker that fails stops the board, so that the others end too. Worker 0 is set up first, since it
+/// can't be spared; of the others those that can't be set up are left out, and that is said.
 ///
 /// # Errors
 /// What worker 0 failed with; what another one failed with is on the board.
@@ -31,21 +33,40 @@ pub fn on_workers<V: Vehicle, T: Send>(
     board: &Board,
     work: impl Work<BufOf<V>, T>,
 ) -> Result<(Option<T>, Latencies), CopyError> {
-    let one = |worker| one_worker(vehicle, sizing, buffers_a_lane, worker, &work);
+    let first_is_set_up: OnceLock<bool> = OnceLock::new();
+    let one = |worker, set_up: &dyn Fn()| one_worker(vehicle, sizing, buffers_a_lane, worker, &work, set_up);
     std::thread::scope(|scope| {
         let mut helpers = Vec::new();
         for worker in 1..sizing.workers {
+            let first = &first_is_set_up;
             let helper = move || {
-                let (done, latencies) = one(worker);
-                done.map_or_else(|error| board.fail(error), drop);
-                latencies
+                if !*first.wait() {
+                    return Latencies::default();
+                }
+                match one(worker, &|| {}) {
+                    Ran::NotSetUp(error) => {
+                        tracing::warn!(worker, %error, "a worker is left out");
+                        Latencies::default()
+                    }
+                    Ran::SetUp(done, latencies) => {
+                        done.map_or_else(|error| board.fail(error), drop);
+                        latencies
+                    }
+                }
             };
             match Builder::new().name(format!("worker-{worker}")).spawn_scoped(scope, helper) {
                 Ok(helper) => helpers.push(helper),
-                Err(error) => board.fail(CopyError::Thread(error)),
+                Err(error) => tracing::warn!(worker, %error, "a worker is left out: no thread could be started for it"),
             }
         }
-        let (done, mut latencies) = one(0);
+        let is_set_up = |yes| {
+            first_is_set_up.get_or_init(|| yes);
+        };
+        let (done, mut latencies) = match one(0, &|| is_set_up(true)) {
+            Ran::SetUp(done, latencies) => (done, latencies),
+            Ran::NotSetUp(error) => (Err(error), Latencies::default()),
+        };
+        is_set_up(false);
         if done.is_err() {
             board.stop();
         }
@@ -56,19 +77,32 @@ pub fn on_workers<V: Vehicle, T: Send>(
     })
 }
 
+/// What came of a worker.
+enum Ran<T> {
+    /// It has no ring, or no buffers.
+    NotSetUp(CopyError),
+    /// It has worked.
+    SetUp(Result<Option<T>, CopyError>, Latencies),
+}
+
+/// `set_up` is called when the worker has all that it needs.
 fn one_worker<V: Vehicle, T>(
     vehicle: &V,
     sizing: Sizing,
     buffers_a_lane: usize,
     worker: usize,
     work: &impl Work<BufOf<V>, T>,
-) -> (Result<Option<T>, CopyError>, Latencies) {
+    set_up: &dyn Fn(),
+) -> Ran<T> {
     let count = sizing.depth * buffers_a_lane;
     let latencies = RefCell::new(Latencies::default());
-    let failed = |error| vehicle.set_up_error(sizing, error);
-    let done = vehicle.run(count, async {
-        let bufs = vehicle.buffers(count, sizing.extent).map_err(failed)?;
-        work(worker, bufs, &latencies).await
+    let ran = vehicle.run(count, async {
+        let bufs = vehicle.buffers(count, sizing.extent)?;
+        set_up();
+        Ok(work(worker, bufs, &latencies).await)
     });
-    (done.unwrap_or_else(|error| Err(failed(error))), latencies.into_inner())
+    match ran.and_then(|done| done) {
+        Ok(done) => Ran::SetUp(done, latencies.into_inner()),
+        Err(error) => Ran::NotSetUp(vehicle.set_up_error(sizing, error)),
+    }
 }

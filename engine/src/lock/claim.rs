@@ -35,6 +35,14 @@ pub struct Paths {
     pub device: String,
     /// One for each nexus; at least one.
     pub paths: Vec<Box<dyn Transport>>,
+    /// Who tells of paths that it gets later; nothing where it gets none.
+    pub later: Option<Box<dyn LaterPaths>>,
+}
+
+/// Who knows the paths that a LUN gets while it is reserved.
+pub trait LaterPaths: Send + Sync {
+    /// Those that were not there at the last look. One that was taken away and has come back is a new one.
+    fn since_last(&mut self) -> Vec<Box<dyn Transport>>;
 }
 
 /// What came of one path.

@@ -284,7 +284,7 @@ mod tests {
 
     fn paths(lun: &Path, nexus: &str) -> Paths {
         let emulated = Emulated::beside(lun, "", nexus.into()).unwrap();
-        Paths { device: lun.display().to_string(), paths: vec![Box::new(emulated)] }
+        Paths { device: lun.display().to_string(), paths: vec![Box::new(emulated)], later: None }
     }
 
     fn a_lun() -> (tempfile::TempDir, PathBuf, PathBuf) {

@@ -12,12 +12,13 @@ use super::error::LockError;
 use super::standing::KIND;
 
 impl Paths {
-    /// Looks whether the claim still holds, after registering on paths that have come back. A fenced host that has come back
-    /// by way of a path that it registered at the last moment is fenced again.
+    /// Looks whether the claim still holds, after registering on paths that are new or have come back. A fenced host that has
+    /// come back by way of a path that it registered at the last moment is fenced again.
     ///
     /// # Errors
     /// [`LockError::Lost`], and then nothing of this start is registered on any path that answers.
-    pub fn keep(&self, claim: &mut Claim) -> Result<(), LockError> {
+    pub fn keep(&mut self, claim: &mut Claim) -> Result<(), LockError> {
+        self.find_later(claim);
         self.mend(claim);
         // The look comes last: while a path was mended somebody may have taken over.
         let view = self.holds(claim.own).inspect_err(|error| {
@@ -32,14 +33,30 @@ impl Paths {
         }
     }
 
-    /// Registers on the paths that were down when the lock was taken and answer now, where the claim is seen to hold. One try
-    /// each: this is in front of a checkpoint.
+    /// Takes up the paths that the LUN has got since, each in the place of an older one of its name. None is registered yet.
+    fn find_later(&mut self, claim: &mut Claim) {
+        for path in self.later.iter_mut().flat_map(|later| later.since_last()) {
+            let error = Some("it is new, and could not be registered yet".into());
+            let state = PathState { path: path.name().into(), registered: false, error };
+            tracing::warn!(device = %self.device, path = %state.path, "a path is new");
+            match claim.paths.iter().position(|known| known.path == state.path) {
+                Some(known) => (self.paths[known], claim.paths[known]) = (path, state),
+                None => {
+                    self.paths.push(path);
+                    claim.paths.push(state);
+                }
+            }
+        }
+    }
+
+    /// Registers on the paths that are not and answer now, where the claim is seen to hold: they were down when the lock was taken,
+    /// or are new. One try each: this is in front of a checkpoint.
     pub fn mend(&self, claim: &mut Claim) {
         for (path, state) in self.paths.iter().zip(&mut claim.paths).filter(|(_, state)| !state.registered) {
             let path = Initiator::new(path.as_ref());
             let still_ours = look(&path).is_ok_and(|view| view.is_held_by(claim.own.key()));
             if still_ours && self.register(&path, claim.own, &mut claim.aptpl, &mut Vec::new()).is_ok() {
-                tracing::warn!(path = %state.path, "a path is back, and registered");
+                tracing::warn!(path = %state.path, "a path is back or new, and registered");
                 *state = PathState { path: state.path.clone(), registered: true, error: None };
             }
         }
@@ -49,20 +66,27 @@ impl Paths {
     /// meanwhile stays as it is. `aptpl` as it was registered with: each registration sets it for all.
     pub fn withdraw(&self, own: OwnKey, aptpl: bool) {
         let reach = Reach { aptpl, all_target_ports: false };
-        let mut alive = None;
+        let (mut alive, mut failed) = (None, Vec::new());
         for path in &self.paths {
             let path = Initiator::new(path.as_ref());
             match unregister(&path, own.key(), reach) {
                 Ok(()) => alive = Some(path),
-                Err(error) => {
-                    tracing::warn!(path = path.transport().name(), %error, "the registration could not be removed there");
-                }
+                Err(error) => failed.push((path.transport().name(), error)),
             }
         }
-        if let Some(path) = alive
-            && look(&path).is_ok_and(|view| view.keys.contains(&own.key()))
-            && let Err(error) = remove_unreachable(&path, own, reach)
-        {
+        // What counts is what the LUN lists: a path that is down may never have been registered.
+        let stays = match alive.map(|path| (look(&path), path)) {
+            Some((Ok(view), path)) if view.keys.contains(&own.key()) => match remove_unreachable(&path, own, reach) {
+                Ok(()) => return,
+                Err(error) => Some(error),
+            },
+            Some((Ok(_), _)) => return,
+            Some((Err(_), _)) | None => None,
+        };
+        for (path, error) in failed {
+            tracing::warn!(path, %error, "the registration could not be removed there");
+        }
+        if let Some(error) = stays {
             tracing::warn!(device = %self.device, %error, "a registration through a path that is down stays");
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lunferry_scsi::key::OwnKey;
 
 use super::Guard;
-use super::claim::{Claim, has_none};
+use super::claim::{Claim, Paths, has_none};
 use super::error::LockError;
 use super::node::ThisNode;
 use super::paths::{Means, Ways};
@@ -42,7 +42,13 @@ struct Side {
     ways: Ways,
     /// Whether an earlier start of this node guarded it.
     was_guarded: bool,
-    claim: Option<Mutex<Claim>>,
+    held: Option<Mutex<Held>>,
+}
+
+/// A LUN that is reserved, and the way to it.
+struct Held {
+    paths: Paths,
+    claim: Claim,
 }
 
 /// Both LUNs of a copy, open and not yet reserved.
@@ -82,8 +88,8 @@ impl Candidate {
         let mut candidate = Self {
             own: node.key(),
             wishes: wishes.clone(),
-            source: Side { role: Role::Source, local: source.lock, ways: source_ways, was_guarded: false, claim: None },
-            target: Side { role: Role::Target, local: target.lock, ways: target_ways, was_guarded: false, claim: None },
+            source: Side { role: Role::Source, local: source.lock, ways: source_ways, was_guarded: false, held: None },
+            target: Side { role: Role::Target, local: target.lock, ways: target_ways, was_guarded: false, held: None },
         };
         for side in [&mut candidate.source, &mut candidate.target] {
             side.look(candidate.own, wishes.take_over)?;
@@ -146,32 +152,33 @@ impl Side {
     }
 
     fn claim(&mut self, own: OwnKey, take_over: Option<Duration>) -> Result<(), LockError> {
-        if let Some(paths) = &self.ways.paths {
-            self.claim = Some(Mutex::new(paths.claim(own, take_over)?));
+        if let Some(paths) = self.ways.paths.take() {
+            let claim = paths.claim(own, take_over)?;
+            self.held = Some(Mutex::new(Held { paths, claim }));
         }
         Ok(())
     }
 
-    fn claimed(&self) -> Option<MutexGuard<'_, Claim>> {
-        self.claim.as_ref().map(|claim| claim.lock().unwrap_or_else(PoisonError::into_inner))
+    fn held(&self) -> Option<MutexGuard<'_, Held>> {
+        self.held.as_ref().map(|held| held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the reservation still is this host's. Paths that came back meanwhile are registered.
+    /// Whether the reservation still is this host's. Paths that are new or came back meanwhile are registered.
     fn still_held(&self) -> Result<(), LockError> {
-        match (&self.ways.paths, self.claimed()) {
-            (Some(paths), Some(mut claim)) => paths.keep(&mut claim),
-            _ => Ok(()),
-        }
+        let Some(mut held) = self.held() else { return Ok(()) };
+        let Held { paths, claim } = &mut *held;
+        paths.keep(claim)
     }
 
     fn release(&self) {
-        if let (Some(paths), Some(claim)) = (&self.ways.paths, self.claimed()) {
-            paths.withdraw(claim.own, claim.aptpl);
+        if let Some(held) = self.held() {
+            held.paths.withdraw(held.claim.own, held.claim.aptpl);
         }
     }
 
     fn report(&self, stays: bool) -> LockReport {
-        let claim = self.claimed();
+        let held = self.held();
+        let claim = held.as_ref().map(|held| &held.claim);
         let (reservation, file, why) = match self.ways.means.clone() {
             Means::Scsi => ("scsi", None, None),
             Means::Emulated { file } => ("emulated", Some(file), None),
@@ -182,10 +189,10 @@ impl Side {
             reservation,
             file,
             why,
-            aptpl: claim.as_ref().map(|claim| claim.aptpl),
+            aptpl: claim.map(|claim| claim.aptpl),
             fenced: claim.iter().flat_map(|claim| &claim.fenced).map(ToString::to_string).collect(),
             stays: stays && claim.is_some(),
-            drained: claim.as_ref().and_then(|claim| claim.drained),
+            drained: claim.and_then(|claim| claim.drained),
             paths: claim.map(|claim| claim.paths.clone()).unwrap_or_default(),
         }
     }
@@ -215,10 +222,10 @@ impl PairLock {
     /// Whether a side's reservation stays when this is dropped.
     fn stays(&self, side: &Side) -> bool {
         // A host that was fenced on one of them may write to both.
-        let guards = |side: &Side| side.claimed().is_some_and(|claim| claim.guards());
+        let guards = |side: &Side| side.held().is_some_and(|held| held.claim.guards());
         let guards = (self.owed || guards(&self.source) || guards(&self.target)) && !self.wishes.fenced_are_down;
-        let Some(claim) = side.claimed() else { return false };
-        guards || !self.begun.load(Ordering::Relaxed) && claim.is_inherited()
+        let Some(held) = side.held() else { return false };
+        guards || !self.begun.load(Ordering::Relaxed) && held.claim.is_inherited()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,11 +16,11 @@ use lunferry_scsi::status::Completion;
 use lunferry_scsi::transport::{Data, Transport};
 use serde::Serialize;
 
-use super::claim::Paths;
+use super::claim::{LaterPaths, Paths};
 use super::emulated::Emulated;
 use super::gate::Gate;
 use super::node::{ThisNode, host_name};
-use crate::lun::facts::{DeviceKind, LunInfo};
+use crate::lun::facts::{DeviceKind, DeviceNumber, LunInfo};
 use crate::lun::sysfs;
 
 /// What keeps other hosts off a LUN.
@@ -64,7 +65,8 @@ impl Ways {
                     Err(error) => Self::none(format!("it takes no SCSI commands ({error})")),
                 }
             }
-            DeviceKind::DeviceMapper => multipath(info, device),
+            DeviceKind::Multipath => multipath(info, device),
+            DeviceKind::DeviceMapper => Self::none("it is a device-mapper device, and no multipath one"),
             DeviceKind::File => emulated(device, &info.path, "", node),
             DeviceKind::Loop => match behind_loop(info) {
                 Ok((file, part)) => emulated(device, &file, &part, node),
@@ -93,7 +95,7 @@ impl Ways {
     }
 
     fn scsi(device: String, paths: Vec<Box<dyn Transport>>) -> Self {
-        Self { means: Means::Scsi, paths: Some(Paths { device, paths }) }
+        Self { means: Means::Scsi, paths: Some(Paths { device, paths, later: None }) }
     }
 }
 
@@ -102,7 +104,7 @@ fn emulated(device: String, file: &Path, part: &str, node: &ThisNode) -> Ways {
     match Emulated::beside(file, part, nexus(node)) {
         Ok(emulated) => Ways {
             means: Means::Emulated { file: emulated.file().to_owned() },
-            paths: Some(Paths { device, paths: vec![Box::new(emulated)] }),
+            paths: Some(Paths { device, paths: vec![Box::new(emulated)], later: None }),
         },
         Err(error) => Ways::none(format!("no reservations can be kept beside {} ({error})", file.display())),
     }
@@ -133,34 +135,55 @@ fn behind_loop(info: &LunInfo) -> Result<(PathBuf, String), String> {
 
 /// Every path below a dm-multipath device. The kernel's own passthrough would reach one of them at a time.
 fn multipath(info: &LunInfo, device: String) -> Ways {
-    if !info.is_multipath() {
-        return Ways::none("it is a device-mapper device, and no multipath one");
-    }
     let found = info.device_number.and_then(|number| sysfs::directory(number).ok());
     let Some(dir) = found else {
         return Ways::none("/sys does not know it");
     };
-    let mut paths: Vec<Box<dyn Transport>> = Vec::new();
-    for slave in sysfs::entries(&dir.join("slaves")) {
-        let node = Path::new("/dev").join(slave.replace('!', "/"));
-        paths.push(Box::new(PathDevice::new(node)));
-    }
+    let mut listed = Listed { map: dir, known: Vec::new() };
+    let paths = listed.since_last();
     if paths.is_empty() {
         return Ways::none("it is a multipath device without paths");
     }
-    Ways::scsi(device, paths)
+    Ways { means: Means::Scsi, paths: Some(Paths { device, paths, later: Some(Box::new(listed)) }) }
+}
+
+/// The paths of a multipath device, as /sys lists them.
+struct Listed {
+    /// The device's directory there.
+    map: PathBuf,
+    /// Each path with its diskseq, which tells a disk from another one that had the name before.
+    known: Vec<(String, Option<String>)>,
+}
+
+impl LaterPaths for Listed {
+    fn since_last(&mut self) -> Vec<Box<dyn Transport>> {
+        let slaves = self.map.join("slaves");
+        let with_diskseq = |slave: String| {
+            let diskseq = sysfs::text(&slaves.join(&slave), "diskseq");
+            (slave, diskseq)
+        };
+        let now: Vec<_> = sysfs::entries(&slaves).into_iter().map(with_diskseq).collect();
+        let known = std::mem::replace(&mut self.known, now);
+        let new = self.known.iter().filter(|path| !known.contains(path));
+        new.map(|(slave, _)| Box::new(PathDevice::new(&self.map, slave)) as Box<dyn Transport>).collect()
+    }
 }
 
 /// A path below a multipath device. One that can't be opened counts as down, with its error, and is opened when it answers.
 struct PathDevice {
+    /// What /sys says of it as a path of the map.
+    listed: PathBuf,
     node: PathBuf,
     name: String,
     open: Mutex<Option<Arc<SgDevice>>>,
 }
 
 impl PathDevice {
-    fn new(node: PathBuf) -> Self {
-        Self { name: node.display().to_string(), node, open: Mutex::new(None) }
+    /// The path `slave` of the map with this directory in /sys.
+    fn new(map: &Path, slave: &str) -> Self {
+        let node = Path::new("/dev").join(slave.replace('!', "/"));
+        let (listed, name) = (map.join("slaves").join(slave), node.display().to_string());
+        Self { listed, node, name, open: Mutex::new(None) }
     }
 
     fn device(&self) -> io::Result<Arc<SgDevice>> {
@@ -169,9 +192,21 @@ impl PathDevice {
             return Ok(Arc::clone(device));
         }
         let device = Arc::new(SgDevice::open(&self.node)?);
+        let raw = device.file().metadata()?.rdev();
+        is_still_listed(&self.listed, (rustix::fs::major(raw), rustix::fs::minor(raw)))?;
         *open = Some(Arc::clone(&device));
         Ok(device)
     }
+}
+
+/// A path may be opened long after it was listed, and its name be another disk's by then: nothing is registered on a disk that
+/// is no path of the map now.
+fn is_still_listed(listed: &Path, opened: DeviceNumber) -> io::Result<()> {
+    let number = sysfs::text(listed, "dev").and_then(|text| sysfs::device_number(&text));
+    if number == Some(opened) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "the map does not list it as a path any more"))
 }
 
 impl Transport for PathDevice {
@@ -185,5 +220,48 @@ impl Transport for PathDevice {
 
     fn reset_logical_unit(&self) -> io::Result<()> {
         self.device()?.reset_logical_unit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn paths_that_a_map_gets_later_are_new_once_and_again_when_another_disk_has_the_name() {
+        let map = tempfile::tempdir().unwrap();
+        let put = |slave: &str, diskseq: &str| {
+            let dir = map.path().join("slaves").join(slave);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("diskseq"), diskseq).unwrap();
+        };
+        let mut listed = Listed { map: map.path().into(), known: Vec::new() };
+        let mut new = || listed.since_last().iter().map(|path| path.name().to_owned()).collect::<Vec<_>>();
+        put("sdb", "1\n");
+        assert_eq!((new(), new()), (vec!["/dev/sdb".into()], vec![]));
+        put("cciss!c0d1", "2\n");
+        assert_eq!((new(), new()), (vec!["/dev/cciss/c0d1".into()], vec![]));
+        put("sdb", "3\n");
+        assert_eq!((new(), new()), (vec!["/dev/sdb".into()], vec![]));
+        fs::remove_dir_all(map.path().join("slaves/sdb")).unwrap();
+        assert_eq!(new(), Vec::<String>::new());
+        put("sdb", "3\n");
+        assert_eq!(new(), ["/dev/sdb"], "it was away");
+    }
+
+    #[test]
+    fn a_disk_that_is_no_path_of_the_map_any_more_is_not_taken_for_one() {
+        let map = tempfile::tempdir().unwrap();
+        let listed = map.path().join("slaves/sdb");
+        fs::create_dir_all(&listed).unwrap();
+        fs::write(listed.join("dev"), "8:16\n").unwrap();
+        is_still_listed(&listed, (8, 16)).unwrap();
+        let another = is_still_listed(&listed, (8, 32)).unwrap_err();
+        assert!(another.to_string().contains("does not list it"), "{another}");
+        fs::remove_dir_all(&listed).unwrap();
+        assert!(is_still_listed(&listed, (8, 16)).is_err(), "a map that lists nothing of that name");
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::identity::{Identity, IdentityKind};
+use super::identity::Identity;
 use crate::units::Bytes;
 
 /// What a copy does with a LUN.
@@ -61,8 +61,11 @@ pub enum DeviceKind {
     Loop,
     /// A partition of any block device.
     Partition,
-    /// A device-mapper device: LVM, multipath, crypt.
+    /// A device-mapper device: LVM, crypt.
     DeviceMapper,
+    /// A device-mapper device whose slaves are paths to one LUN, by multipath-tools' prefix (libmultipath/devmapper.h). What
+    /// lies below other device-mapper devices is no path to the same LUN.
+    Multipath,
     /// An NVMe namespace.
     Nvme,
     /// A SCSI disk.
@@ -109,6 +112,9 @@ pub struct LunInfo {
     pub max_io: Option<Bytes>,
     /// Whether it turns; `None` for a file.
     pub rotational: Option<bool>,
+    /// The driver of the host adapter that leads to it (`scsi_host/hostN/proc_name`), for a SCSI disk and what lies on one: of
+    /// a multipath map its first path's.
+    pub adapter: Option<String>,
     /// Whether a range can be made to read as zeroes without sending zeroes (files: punching a hole; block devices:
     /// `queue/write_zeroes_max_bytes`).
     pub can_punch: bool,
@@ -132,16 +138,6 @@ pub struct LunInfo {
     pub content_stamp: u64,
     /// Whether it is a regular file that has no data at all (`SEEK_DATA`), so that every byte reads as zero.
     pub is_all_hole: bool,
-}
-
-impl LunInfo {
-    /// Whether it is a map of paths to one LUN, by multipath-tools' prefix (libmultipath/devmapper.h). What lies below other
-    /// device-mapper devices is no path to the same LUN.
-    pub fn is_multipath(&self) -> bool {
-        self.device == DeviceKind::DeviceMapper
-            && self.identity.kind == IdentityKind::DmUuid
-            && self.identity.text.starts_with("mpath-")
-    }
 }
 
 /// A file system that is mounted from a LUN.

@@ -111,6 +111,7 @@ fn regular_file(file: &File, path: &Path) -> Result<LunInfo, LunError> {
         optimal_io: None,
         max_io: None,
         rotational: None,
+        adapter: None,
         can_punch: true,
         discard: true,
         read_only: !is_writable(file),
@@ -180,6 +181,7 @@ fn block_device(file: &File, path: &Path, number: DeviceNumber) -> Result<LunInf
         optimal_io: positive("queue/optimal_io_size").map(Bytes),
         max_io: positive("queue/max_sectors_kb").map(Bytes::kib),
         rotational: sysfs::number::<u8>(&disk, "queue/rotational").map(|value| value != 0),
+        adapter: adapter_of(&disk),
         can_punch: positive("queue/write_zeroes_max_bytes").is_some(),
         discard: positive("queue/discard_max_bytes").is_some(),
         read_only: sysfs::required(&dir, "ro", path)? != 0 || sysfs::required(&disk, "ro", path)? != 0,
@@ -193,11 +195,26 @@ fn block_device(file: &File, path: &Path, number: DeviceNumber) -> Result<LunInf
     })
 }
 
+/// The driver of the host adapter behind a SCSI disk or a multipath map: the nearest `hostN` above the device names it.
+fn adapter_of(disk: &Path) -> Option<String> {
+    let path = match is_multipath(disk) {
+        true => disk.join("slaves").join(sysfs::entries(&disk.join("slaves")).into_iter().next()?),
+        false => disk.to_owned(),
+    };
+    let device = fs::canonicalize(path.join("device")).ok()?;
+    device.ancestors().find_map(|dir| {
+        let host = dir.file_name()?.to_str()?;
+        sysfs::text(&dir.join("scsi_host").join(host), "proc_name")
+    })
+}
+
 /// What kind of block device a sysfs directory is for.
 fn kind_of(dir: &Path) -> DeviceKind {
     let name = sysfs::kernel_name(dir);
     if dir.join("partition").exists() {
         DeviceKind::Partition
+    } else if is_multipath(dir) {
+        DeviceKind::Multipath
     } else if dir.join("dm").exists() {
         DeviceKind::DeviceMapper
     } else if name.starts_with("loop") {
@@ -209,6 +226,11 @@ fn kind_of(dir: &Path) -> DeviceKind {
     } else {
         DeviceKind::OtherBlock
     }
+}
+
+/// Whether a sysfs directory is that of a map of paths to one LUN.
+fn is_multipath(dir: &Path) -> bool {
+    sysfs::text(dir, "dm/uuid").is_some_and(|uuid| uuid.starts_with("mpath-"))
 }
 
 /// The identity of the block device with this sysfs directory. A partition has its disk's, with its number and its place
@@ -235,6 +257,9 @@ fn disk_identity(dir: &Path) -> io::Result<Identity> {
     if let Some(serial) = sysfs::text(dir, "serial") {
         return Ok(Identity::new(IdentityKind::Serial, format!("serial.{serial}")));
     }
+    if let Some(identity) = identity_of_paths(dir) {
+        return Ok(identity);
+    }
     if let Some(uuid) = sysfs::text(dir, "dm/uuid") {
         return Ok(Identity::new(IdentityKind::DmUuid, uuid));
     }
@@ -244,6 +269,21 @@ fn disk_identity(dir: &Path) -> io::Result<Identity> {
     }
     let boot = fs::read_to_string(BOOT_ID)?;
     Ok(kernel_name_identity(&sysfs::kernel_name(dir), &boot, sysfs::number(dir, "diskseq")))
+}
+
+/// A multipath map is the LUN that its paths lead to, and bears its name, so that a host with one plain path to it knows it
+/// too. Where the paths don't agree it is nothing but a map.
+fn identity_of_paths(dir: &Path) -> Option<Identity> {
+    if !is_multipath(dir) {
+        return None;
+    }
+    let slaves = sysfs::entries(&dir.join("slaves"));
+    let mut all = slaves.iter().map(|slave| {
+        let wwid = sysfs::text(&dir.join("slaves").join(slave), "device/wwid");
+        wwid.as_deref().and_then(wwid_identity)
+    });
+    let first = all.next()??;
+    all.all(|identity| identity.as_ref() == Some(&first)).then_some(first)
 }
 
 /// A device that nothing lasting names. Another one may bear its name after the next boot, and even before: the boot and
@@ -358,6 +398,49 @@ mod tests {
         put("vdb/vdb1/start", "2048\n");
         put("vdb/vdb1/size", "4096\n");
         assert_eq!(identity_of(&part).unwrap().text, "serial.vol-4711-part1 start 2048 sectors 4096");
+    }
+
+    #[test]
+    fn a_multipath_map_is_the_lun_that_its_paths_lead_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, value: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, value).unwrap();
+        };
+        put("dm/uuid", "mpath-36001405a\n");
+        let by_map = Identity::new(IdentityKind::DmUuid, "mpath-36001405a");
+        assert_eq!(identity_of(dir.path()).unwrap(), by_map, "without paths");
+        put("slaves/sda/device/wwid", "naa.6001405a\n");
+        put("slaves/sdb/device/wwid", "naa.6001405a\n");
+        assert_eq!(identity_of(dir.path()).unwrap(), Identity::new(IdentityKind::Naa, "naa.6001405a"));
+        assert_eq!(kind_of(dir.path()), DeviceKind::Multipath);
+        put("slaves/sdb/device/wwid", "naa.6001405b\n");
+        assert_eq!(identity_of(dir.path()).unwrap(), by_map, "paths to two LUNs");
+        put("slaves/sdb/device/wwid", "naa.6001405a\n");
+        put("dm/uuid", "LVM-36001405a\n");
+        assert_eq!(identity_of(dir.path()).unwrap().text, "LVM-36001405a");
+        assert_eq!(kind_of(dir.path()), DeviceKind::DeviceMapper);
+    }
+
+    #[test]
+    fn an_adapter_is_named_by_its_driver() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, disk, map) = (dir.path().join("host3"), dir.path().join("sdb"), dir.path().join("dm-0"));
+        for made in ["scsi_host/host3", "target3:0:0/3:0:0:1"] {
+            fs::create_dir_all(host.join(made)).unwrap();
+        }
+        fs::write(host.join("scsi_host/host3/proc_name"), "tcm_loopback\n").unwrap();
+        fs::create_dir_all(&disk).unwrap();
+        assert_eq!(adapter_of(&disk), None, "a device without an adapter");
+        std::os::unix::fs::symlink(host.join("target3:0:0/3:0:0:1"), disk.join("device")).unwrap();
+        assert_eq!(adapter_of(&disk).as_deref(), Some("tcm_loopback"));
+        fs::create_dir_all(map.join("slaves")).unwrap();
+        fs::create_dir_all(map.join("dm")).unwrap();
+        fs::write(map.join("dm/uuid"), "mpath-naa\n").unwrap();
+        assert_eq!(adapter_of(&map), None, "a map without paths");
+        std::os::unix::fs::symlink(&disk, map.join("slaves/sdb")).unwrap();
+        assert_eq!(adapter_of(&map).as_deref(), Some("tcm_loopback"));
     }
 
     #[test]

@@ -41,6 +41,7 @@ use self::facts::ScsiFacts;
 use self::shape::{QueueLimits, Shape};
 use self::zeroing::Zeroing;
 use super::device_error::of_command;
+use super::disturbances::Disturbances;
 use super::lba_map::LbaMap;
 use super::{LunIo, Segment};
 use crate::buffer::AlignedBuf;
@@ -54,6 +55,7 @@ pub struct ScsiLun {
     map: Option<Arc<LbaMap>>,
     durable: Durable,
     zeroing: Zeroing,
+    disturbances: Option<Disturbances>,
 }
 
 impl ScsiLun {
@@ -67,7 +69,13 @@ impl ScsiLun {
         let map = || Arc::new(LbaMap::new(Arc::clone(&transport), shape.block));
         let map = shape::unmapped_reads_zero(&facts).then(map);
         let durable = Durable::new(shape.compare_and_write.is_some(), queue.fua);
-        Ok(Self { transport, facts, shape, map, durable, zeroing: Zeroing::default() })
+        Ok(Self { transport, facts, shape, map, durable, zeroing: Zeroing::default(), disturbances: None })
+    }
+
+    /// The same, where what it caches may be lost.
+    #[must_use]
+    pub fn with_disturbances(self, disturbances: Option<Disturbances>) -> Self {
+        Self { disturbances, ..self }
     }
 
     /// What it says of itself.
@@ -228,6 +236,10 @@ impl LunIo for SgLun {
 
     async fn flush(&self) -> io::Result<()> {
         self.blocking(|lun| lun.synchronize().map_err(|error| of_command(&error))).await
+    }
+
+    fn disturbances(&self) -> io::Result<Option<u64>> {
+        self.0.disturbances.as_ref().map(Disturbances::count).transpose()
     }
 
     async fn read_block(&self, at: Bytes, len: usize) -> io::Result<Vec<u8>> {

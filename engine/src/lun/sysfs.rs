@@ -122,8 +122,11 @@ impl LoopDevice {
     }
 }
 
-/// Every attached loop device.
+/// Every attached loop device. losetup is run only where there is one.
 pub(crate) fn loop_devices(path: &Path) -> Result<Vec<LoopDevice>, LunError> {
+    if !may_be_attached(Path::new("/sys/block")) {
+        return Ok(Vec::new());
+    }
     let mut command = tool("losetup");
     command.args(["--json", "--list", "--output", "NAME,MAJ:MIN,BACK-FILE,BACK-INO,BACK-MAJ:MIN,OFFSET,SIZELIMIT"]);
     let by_hand = "losetup --json --list";
@@ -134,6 +137,15 @@ pub(crate) fn loop_devices(path: &Path) -> Result<Vec<LoopDevice>, LunError> {
         said,
         by_hand: by_hand.into(),
     })
+}
+
+/// Whether one of these block devices is an attached loop device, by the file that losetup itself goes by (util-linux,
+/// `loopcxt_next_from_sysfs`). What can't be looked at may be one.
+fn may_be_attached(block_devices: &Path) -> bool {
+    let Ok(list) = fs::read_dir(block_devices) else { return true };
+    let mut loops = list
+        .filter(|entry| entry.as_ref().map_or(true, |entry| entry.file_name().as_encoded_bytes().starts_with(b"loop")));
+    loops.any(|entry| entry.and_then(|entry| entry.path().join("loop/backing_file").try_exists()).unwrap_or(true))
 }
 
 /// What `losetup --json` prints. Its columns are numbers or strings, by version.
@@ -208,6 +220,20 @@ mod tests {
         assert_eq!(parse_loop_devices(old).unwrap(), expected);
         assert_eq!(parse_loop_devices(b"\n"), Ok(vec![]));
         assert!(parse_loop_devices(b"loop0: 0").is_err());
+    }
+
+    #[test]
+    fn losetup_is_asked_where_a_loop_device_is_attached_or_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| fs::create_dir_all(dir.path().join(name)).unwrap();
+        make("sda");
+        make("loop0");
+        assert!(!may_be_attached(dir.path()), "a loop device that nothing is behind");
+        make("loop7/loop");
+        assert!(!may_be_attached(dir.path()));
+        fs::write(dir.path().join("loop7/loop/backing_file"), "/tmp/a\n").unwrap();
+        assert!(may_be_attached(dir.path()));
+        assert!(may_be_attached(&dir.path().join("nowhere")), "what can't be looked at");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio_uring::buf::BoundedBuf;
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufRegistry};
 
 use crate::buffer::AlignedBuf;
+use crate::lun::disturbances::Disturbances;
 use crate::lun::lba_map::LbaMap;
 use crate::lun::{LunIo, Segment};
 use crate::units::{Bytes, Span};
@@ -132,6 +133,7 @@ pub struct UringLun {
     tells_holes: bool,
     /// What a SCSI device says of what is unmapped.
     map: Option<Arc<LbaMap>>,
+    disturbances: Option<Disturbances>,
     /// What it had when it was opened: a file that is shorter by now has no holes at its end, it has no end there.
     capacity: Bytes,
 }
@@ -144,13 +146,19 @@ impl UringLun {
     /// Where the descriptor can't be duplicated.
     pub fn new(file: &File, tells_holes: bool, capacity: Bytes) -> io::Result<Self> {
         let ring = tokio_uring::fs::File::from_std(file.try_clone()?);
-        Ok(Self { ring, direct: Arc::new(file.try_clone()?), tells_holes, map: None, capacity })
+        Ok(Self { ring, direct: Arc::new(file.try_clone()?), tells_holes, map: None, disturbances: None, capacity })
     }
 
     /// The same, with what a SCSI device says of what is unmapped: the kernel's block device does not tell.
     #[must_use]
     pub fn with_map(self, map: Arc<LbaMap>) -> Self {
         Self { map: Some(map), ..self }
+    }
+
+    /// The same, where what it caches may be lost.
+    #[must_use]
+    pub fn with_disturbances(self, disturbances: Option<Disturbances>) -> Self {
+        Self { disturbances, ..self }
     }
 
     /// A hole from `at` to `end`, unless the file became shorter: SEEK_DATA says ENXIO both for "no data up to the end" and
@@ -193,6 +201,10 @@ impl LunIo for UringLun {
 
     async fn flush(&self) -> io::Result<()> {
         self.ring.sync_data().await
+    }
+
+    fn disturbances(&self) -> io::Result<Option<u64>> {
+        self.disturbances.as_ref().map(Disturbances::count).transpose()
     }
 
     async fn read_block(&self, at: Bytes, len: usize) -> io::Result<Vec<u8>> {

@@ -24,15 +24,29 @@ use super::sysfs::{self, LoopDevice};
 /// # Errors
 /// Where /proc or /sys can't be read or isn't what it is documented to be, or losetup can't be run.
 pub fn read(info: &LunInfo) -> Result<Usage, LunError> {
-    let loops = sysfs::loop_devices(&info.path)?;
-    let me = Subject::of(info, &loops)?;
-    Ok(Usage {
-        mounts: mounts(&me)?,
-        swaps: swaps(&me)?,
-        holders: me.devices.iter().flat_map(holders).collect(),
-        loop_devices: loop_devices(&me, &loops),
-        open_elsewhere: open_elsewhere(&me)?,
-    })
+    let [usage] = read_each([info])?;
+    Ok(usage)
+}
+
+/// The same of several LUNs, by one look at the loop devices and one at the processes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_each<const N: usize>(infos: [&LunInfo; N]) -> Result<[Usage; N], LunError> {
+    let Some(first) = infos.first() else { return Ok(std::array::from_fn(|_| Usage::default())) };
+    let loops = sysfs::loop_devices(&first.path)?;
+    let subjects = infos.iter().map(|info| Subject::of(info, &loops)).collect::<Result<Vec<_>, _>>()?;
+    let mut usages = std::array::from_fn(|_| Usage::default());
+    for ((usage, me), elsewhere) in usages.iter_mut().zip(&subjects).zip(open_elsewhere(&subjects)?) {
+        *usage = Usage {
+            mounts: mounts(me)?,
+            swaps: swaps(me)?,
+            holders: me.devices.iter().flat_map(holders).collect(),
+            loop_devices: loop_devices(me, &loops),
+            open_elsewhere: elsewhere,
+        };
+    }
+    Ok(usages)
 }
 
 /// Of these loop devices those that are not this LUN by another loop device, or that are mounted, swap, or below another
@@ -212,31 +226,35 @@ fn share_bytes(one: &LoopDevice, other: &LoopDevice) -> bool {
     behind(one) == behind(other) && one.place().overlaps(other.place())
 }
 
-/// Looks through the descriptors and the mappings of every process of this host.
-fn open_elsewhere(me: &Subject) -> Result<OpenElsewhere, LunError> {
+/// Looks through the descriptors and the mappings of every process of this host: who has which of these open.
+fn open_elsewhere(all: &[Subject]) -> Result<Vec<OpenElsewhere>, LunError> {
     let list = fs::read_dir("/proc").map_err(|source| LunError::Fact {
         path: "/proc".into(),
         field: "the list of processes",
         source,
     })?;
-    let mut found = OpenElsewhere::default();
+    let mut found = vec![OpenElsewhere::default(); all.len()];
     for pid in list.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
         if pid == std::process::id() {
             continue;
         }
-        match access_by(Path::new(&format!("/proc/{pid}")), me) {
-            Ok(None) => {}
-            Ok(Some(access)) => {
-                let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                let writes = access == parse::Access::Writes;
-                found.by.push(Opener { pid, command: command.trim().to_owned(), writes });
+        match access_by(Path::new(&format!("/proc/{pid}")), all) {
+            Ok(accesses) => {
+                for (found, access) in found.iter_mut().zip(accesses) {
+                    found.by.extend(access.map(|access| opener(pid, access)));
+                }
             }
             Err(err) if is_gone(&err) => {}
-            Err(_) => found.unseen += 1,
+            Err(_) => found.iter_mut().for_each(|found| found.unseen += 1),
         }
     }
-    found.by.sort_unstable_by_key(|opener| opener.pid);
+    found.iter_mut().for_each(|found| found.by.sort_unstable_by_key(|opener| opener.pid));
     Ok(found)
+}
+
+fn opener(pid: u32, access: parse::Access) -> Opener {
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Opener { pid, command: command.trim().to_owned(), writes: access == parse::Access::Writes }
 }
 
 /// Whether a process ended, or closed a descriptor, while it was looked at.
@@ -244,27 +262,31 @@ fn is_gone(err: &io::Error) -> bool {
     matches!(rustix::io::Errno::from_io_error(err), Some(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH))
 }
 
-/// The strongest access that one process has to the LUN.
-fn access_by(process: &Path, me: &Subject) -> io::Result<Option<parse::Access>> {
-    let mut strongest = None;
+/// The strongest access that one process has to each of these.
+fn access_by(process: &Path, all: &[Subject]) -> io::Result<Vec<Option<parse::Access>>> {
+    let mut strongest = vec![None; all.len()];
+    let mut note = |thing: Thing, access: parse::Access| {
+        for (strongest, _) in strongest.iter_mut().zip(all).filter(|(_, me)| me.is(thing)) {
+            *strongest = stronger(*strongest, access);
+        }
+    };
     for descriptor in fs::read_dir(process.join("fd"))? {
         let descriptor = descriptor?;
         // What can't be looked up (a socket of a dead name space, a file of a dead server) is no local LUN.
-        if !thing_at(&descriptor.path()).is_ok_and(|thing| me.is(thing)) {
+        let Some(thing) = thing_at(&descriptor.path()).ok().filter(|thing| all.iter().any(|me| me.is(*thing))) else {
             continue;
-        }
-        let info = fs::read_to_string(process.join("fdinfo").join(descriptor.file_name()));
-        let access = match info {
-            Ok(info) => parse::fdinfo_access(&info).map_err(io::Error::other)?,
-            Err(err) if is_gone(&err) => continue,
-            Err(err) => return Err(err),
         };
-        strongest = stronger(strongest, access);
+        match fs::read_to_string(process.join("fdinfo").join(descriptor.file_name())) {
+            Ok(info) => note(thing, parse::fdinfo_access(&info).map_err(io::Error::other)?),
+            Err(err) if is_gone(&err) => {}
+            Err(err) => return Err(err),
+        }
     }
-    if me.file.is_some() || me.backing.is_some() {
+    if all.iter().any(|me| me.file.is_some() || me.backing.is_some()) {
         let maps = parse::shared_mappings(&fs::read(process.join("maps"))?).map_err(io::Error::other)?;
-        for mapping in maps.into_iter().filter(|mapping| me.is(Thing::File(mapping.file))) {
-            strongest = stronger(strongest, if mapping.writes { parse::Access::Writes } else { parse::Access::Reads });
+        for mapping in maps {
+            let access = if mapping.writes { parse::Access::Writes } else { parse::Access::Reads };
+            note(Thing::File(mapping.file), access);
         }
     }
     Ok(strongest)

@@ -1,12 +1,14 @@
 //! Pairs of simulated SCSI LUNs, copied by the engine's own session.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lunferry_engine::buffer::AlignedBuf;
 use lunferry_engine::checkpoint::slots::Choice;
 use lunferry_engine::copy::offload::Offload;
+use lunferry_engine::lun::disturbances::Disturbances;
 use lunferry_engine::lun::sg::shape::QueueLimits;
 use lunferry_engine::lun::sg::{ScsiLun, SgLun};
 use lunferry_engine::lun::xcopy::ArrayPair;
@@ -73,6 +75,18 @@ impl Luns {
         let open = |transport| Arc::new(ScsiLun::new(transport, QUEUE).unwrap());
         let target = open(between(Arc::new(self.target.nexus(1))));
         Opened { source: open(Arc::new(self.source.nexus(1))), target }
+    }
+
+    /// The same, with something that happens to a target whose cache is volatile, and a count of how often it did.
+    pub fn open_cached(
+        &self,
+        between: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+        count: Arc<AtomicU64>,
+    ) -> Opened {
+        let target = ScsiLun::new(between(Arc::new(self.target.nexus(1))), QUEUE).unwrap();
+        let counted = Disturbances::counted_by(move || Ok(count.load(Ordering::SeqCst)));
+        let target = Arc::new(target.with_disturbances(Some(counted)));
+        Opened { target, ..self.open() }
     }
 
     /// What is wrong with the target, where every byte of the source should be on it.

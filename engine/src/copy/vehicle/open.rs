@@ -13,11 +13,12 @@ use crate::lun::sg::open::open as open_scsi;
 use crate::lun::xcopy::ArrayPair;
 use crate::units::Bytes;
 
-/// What the array copies at once, unless the operator says otherwise.
-const ARRAY_EXTENT: Bytes = Bytes::mib(4);
+/// What the array copies at once, unless the operator says otherwise. Measured between LIO's fileio LUNs of 512 MiB, medians of
+/// three alternated rounds: 2.11 s with 16 MiB, 2.53 s with 4 MiB; with 31 MiB, of which a trial costs more, 2.38 s.
+const ARRAY_EXTENT: Bytes = Bytes::mib(16);
 
-/// Buffers stand by, should the array give up: 32 MiB of them.
-const MOST_DEPTH: usize = 8;
+/// Buffers stand by, should the array give up.
+const STANDING_BY: Bytes = Bytes::mib(32);
 
 /// What was chosen, and the LUNs as SCSI devices.
 pub struct Chosen {
@@ -66,13 +67,19 @@ impl Chosen {
 }
 
 impl Chosen {
-    /// The options, with the sizes that suit an array: larger extents, since no buffers are filled, and as many of them in
-    /// flight as its copy manager takes, and one more that waits.
+    /// The options, with the sizes that suit the vehicle. An array: larger extents, since no buffers are filled, and as many of
+    /// them in flight as its copy manager takes, and one more that waits. SCSI commands: one worker, since each command in
+    /// flight has a thread of its own.
     pub fn suited(&self, options: &Options) -> Options {
         let mut suited = options.clone();
         if let Some(array) = &self.array {
             suited.extent = options.extent.or(Some(ARRAY_EXTENT));
-            suited.depth = options.depth.or(Some((array.limits().at_once + 1).min(MOST_DEPTH)));
+            let extent = suited.extent.unwrap_or(ARRAY_EXTENT).max(Bytes(1));
+            let most = Bytes((STANDING_BY.0 / extent.0).max(1)).as_len();
+            suited.depth = options.depth.or(Some((array.limits().at_once + 1).min(most)));
+        }
+        if self.name == VehicleName::Sg {
+            suited.workers = options.workers.or(Some(1));
         }
         suited
     }

@@ -17,6 +17,7 @@ pub(in crate::lun) fn lun(path: &str) -> LunInfo {
         optimal_io: None,
         max_io: None,
         rotational: Some(false),
+        adapter: None,
         can_punch: true,
         discard: true,
         read_only: false,

@@ -13,6 +13,7 @@ use lunferry_scsi::sg::SgDevice;
 
 use super::ScsiLun;
 use super::shape::QueueLimits;
+use crate::lun::disturbances::Disturbances;
 use crate::lun::facts::{DeviceKind, LunInfo};
 use crate::lun::open::OpenLun;
 use crate::lun::sysfs;
@@ -30,13 +31,12 @@ pub fn open(lun: &OpenLun) -> Result<ScsiLun, String> {
         .map_err(|error| format!("the kernel takes no SCSI commands for it: {error}"))?;
     let opened = ScsiLun::new(Arc::new(device), queue_limits(info)).map_err(|error| error.to_string())?;
     is_the_same(&opened, info)?;
-    Ok(opened)
+    Ok(opened.with_disturbances(Disturbances::of(info)))
 }
 
 fn is_whole_disk(info: &LunInfo) -> Result<(), String> {
     match info.device {
-        DeviceKind::Scsi => Ok(()),
-        DeviceKind::DeviceMapper if info.is_multipath() => Ok(()),
+        DeviceKind::Scsi | DeviceKind::Multipath => Ok(()),
         DeviceKind::File => Err("it is a file".into()),
         DeviceKind::Loop => Err("it is a loop device".into()),
         DeviceKind::Partition => Err("it is a partition, and SCSI commands go to the whole disk".into()),

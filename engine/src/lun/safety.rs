@@ -41,7 +41,7 @@ pub struct Overrides {
     /// does no harm.
     pub signatures: Vec<String>,
     /// Several agents of one cluster run on this machine, each with a loop device of its own over the file that is the LUN: a
-    /// loop device that shows the very same bytes and is used by nothing but programs is theirs.
+    /// loop device that shows the same bytes from the same place on, and is used by nothing but programs, is theirs.
     pub loop_siblings: bool,
 }
 

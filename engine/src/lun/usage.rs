@@ -50,22 +50,32 @@ pub fn read_each<const N: usize>(infos: [&LunInfo; N]) -> Result<[Usage; N], Lun
 }
 
 /// Of these loop devices those that are not this LUN by another loop device, or that are mounted, swap, or below another
-/// device.
+/// device. One that shows the beginning alone has been cut off meanwhile.
 ///
 /// # Errors
 /// As [`read`], and where one can't be looked at.
 pub fn without_siblings(info: &LunInfo, devices: Vec<String>) -> Result<Vec<String>, LunError> {
+    let loops = sysfs::loop_devices(&info.path)?;
     let mut others = Vec::new();
     for name in devices {
-        let sibling = probe::probe(Path::new(&name))?;
-        let usage = read(&sibling)?;
-        let is_idle = usage.mounts.is_empty() && usage.swaps.is_empty() && usage.holders.is_empty();
-        let is_same = sibling.identity == info.identity && sibling.capacity == info.capacity;
-        if !(is_same && is_idle) {
+        let Some(device) = loops.iter().find(|device| device.name == name) else { continue };
+        if !is_idle_sibling(info, device, &loops)? {
             others.push(name);
         }
     }
     Ok(others)
+}
+
+fn is_idle_sibling(info: &LunInfo, device: &LoopDevice, loops: &[LoopDevice]) -> Result<bool, LunError> {
+    let path = PathBuf::from(&device.name);
+    let fact = |source| LunError::Fact { path: path.clone(), field: "what it shows, in /sys/dev/block", source };
+    let dir = sysfs::directory(device.number).map_err(fact)?;
+    let size = sysfs::required(&dir, "size", &path)?.saturating_mul(sysfs::SYSFS_SECTOR);
+    let identity = probe::identity_of(&dir).map_err(fact)?;
+    let me = Subject::of(&LunInfo { path: path.clone(), device_number: Some(device.number), ..info.clone() }, loops)?;
+    let is_idle =
+        mounts(&me)?.is_empty() && swaps(&me)?.is_empty() && me.devices.iter().flat_map(holders).next().is_none();
+    Ok(is_idle && identity == info.identity && size <= info.capacity.0)
 }
 
 /// A block device that shares the LUN's bytes: itself, a partition of it, its disk, or what lies behind a loop device.

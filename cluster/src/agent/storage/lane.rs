@@ -103,8 +103,8 @@ impl<V: Vehicle> Lane<'_, V> {
         match op {
             Op::Look => return Ok(Outcome::Seen(self.look().await?)),
             Op::Prove => {
-                self.read_block(Lun::Source, Bytes::ZERO).await?;
-                self.read_block(Lun::Target, Bytes::ZERO).await?;
+                self.prove(Lun::Source).await?;
+                self.prove(Lun::Target).await?;
                 return Ok(Outcome::Seen(self.look().await?));
             }
             Op::Register(lun) => held.enrol(lun)?,
@@ -130,7 +130,7 @@ impl<V: Vehicle> Lane<'_, V> {
         self.mind_power(&target);
         let [source, target] = [standing(&source), standing(&target)];
         if self.shared.luns.emulated[0] {
-            self.read_block(Lun::Source, Bytes::ZERO).await?;
+            self.prove(Lun::Source).await?;
         }
         // The target is read for the heartbeats in any case.
         Ok(Sight { source, target, beats: self.beats().await? })
@@ -166,6 +166,14 @@ impl<V: Vehicle> Lane<'_, V> {
             Lun::Target => self.target.read_block(at, facts.target_block.as_len()).await,
         };
         read.map_err(|error| Failure::Read { lun, at, error })
+    }
+
+    /// Reads the last block that the source has, or the one in its place on the target: a LUN that was cut short is missed too.
+    async fn prove(&self, lun: Lun) -> Result<(), Failure> {
+        let facts = &self.shared.luns.facts;
+        let block = if lun == Lun::Source { facts.source_block } else { facts.target_block };
+        let at = facts.layout.source_len().saturating_sub(Bytes(1)).align_down(block);
+        self.read_block(lun, at).await.map(drop)
     }
 
     async fn beats(&self) -> Result<Vec<DiskBeat>, Failure> {

@@ -103,9 +103,11 @@ fn the_mover_moves_when_it_is_asked_to_and_when_it_leaves() {
     drilled(VOLUME, |cluster| {
         let (first, before) = until("somebody copies", || cluster.mover(cluster.hosts()))?;
         let next = (first + 1) % cluster.hosts().len();
-        let is = |host: usize, epoch: u64| move |found: &(usize, _)| {
-            let (mover, view): &(usize, lunferry_fixtures::real::cluster::View) = found;
-            *mover == host && view.epoch > epoch
+        let is = |host: usize, epoch: u64| {
+            move |found: &(usize, _)| {
+                let (mover, view): &(usize, lunferry_fixtures::real::cluster::View) = found;
+                *mover == host && view.epoch > epoch
+            }
         };
         cluster.order(first, "move-to", Some(next))?;
         let found = until("it has moved", || cluster.mover(cluster.hosts()).filter(is(next, before.epoch)))?;

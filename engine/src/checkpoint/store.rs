@@ -181,6 +181,14 @@ impl<'a, L: LunIo> Store<'a, L> {
         Ok(())
     }
 
+    /// What has happened to the target until now is known, and has cost nothing: [`Store::watch`] begins anew, where it has begun.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rewatch(&mut self) -> Result<(), StoreError> {
+        if self.calm.is_some() { self.watch() } else { Ok(()) }
+    }
+
     /// Puts the source's data behind the record that stands in a slot's head, its first physical block. The record stays.
     ///
     /// # Errors

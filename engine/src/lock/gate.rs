@@ -114,6 +114,10 @@ impl<L: LunIo> LunIo for GatedLun<L> {
         self.lun.flush().await
     }
 
+    fn disturbances(&self) -> io::Result<Option<u64>> {
+        self.lun.disturbances()
+    }
+
     async fn read_block(&self, at: Bytes, len: usize) -> io::Result<Vec<u8>> {
         self.lun.read_block(at, len).await
     }

@@ -6,7 +6,8 @@
 //! - Each action is answered once, also where this start is over before it was begun: then it is not begun.
 //! - After a failed flush or slot write the store does nothing more in this start: a flush that is tried again reports success
 //!   for data that is lost. The same when the target has lost its power, and with it what was written and not flushed (H17): the
-//!   kernel's block I/O eats the unit attention, but PRGENERATION begins anew. Each checkpoint has a look right before it.
+//!   kernel's block I/O eats the unit attention, but PRGENERATION begins anew, and the kernel counts it (the store's watch). Each
+//!   checkpoint has a look right before it.
 
 use std::io;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use std::thread::Builder;
 
 use lunferry_engine::checkpoint::heartbeat::{BEAT_LEN, BeatDefect, Heartbeat};
 use lunferry_engine::checkpoint::layout::SlotId;
-use lunferry_engine::checkpoint::record::{Counters, Record};
+use lunferry_engine::checkpoint::record::{Counters, RECORD_LEN, Record};
 use lunferry_engine::checkpoint::slots::{Choice, choose, inspect};
-use lunferry_engine::checkpoint::store::{Store, read_slots};
+use lunferry_engine::checkpoint::store::Store;
 use lunferry_engine::copy::board::Progress;
 use lunferry_engine::copy::prepare::unix_now;
 use lunferry_engine::copy::vehicle::Vehicle;
@@ -113,6 +114,10 @@ impl<V: Vehicle> Lane<'_, V> {
             Op::Reset(lun) => {
                 let drained = held.with(lun, |paths, claim| paths.drain_by(claim))?;
                 tracing::info!(?lun, ?drained, "nothing that was in flight there can land any more");
+                if lun == Lun::Target {
+                    // A reset raises the count as a power cycle does, and loses nothing that was cached.
+                    self.store.rewatch()?;
+                }
             }
             Op::Read => return Ok(Outcome::Read(self.read().await?)),
             Op::Flush => self.store.flush().await?,
@@ -201,9 +206,14 @@ impl<V: Vehicle> Lane<'_, V> {
     async fn read(&mut self) -> Result<Option<Checkpoint>, Failure> {
         let facts = &self.shared.luns.facts;
         let (layout, expected) = (facts.layout, facts.expected());
-        let raw = read_slots(self.target, layout.spec(), layout.target_len(), facts.target_block).await?;
-        let [a, b] = [SlotId::A, SlotId::B]
-            .map(|slot| inspect(&raw[usize::from(slot == SlotId::B)], slot, layout.slot(slot).start, Some(&expected)));
+        let mut views = Vec::with_capacity(SlotId::BOTH.len());
+        for slot in SlotId::BOTH {
+            let at = layout.slot(slot).start;
+            let mut raw = self.read_block(Lun::Target, at).await?;
+            raw.truncate(RECORD_LEN);
+            views.push(inspect(&raw, slot, at, Some(&expected)));
+        }
+        let [a, b] = <[_; 2]>::try_from(views).expect("one view for each slot");
         let (found, next) = match choose(a, b) {
             Choice::None => (None, SlotId::A),
             Choice::Use { record, next_write, .. } => (Some(*record), next_write),
@@ -239,6 +249,8 @@ impl<V: Vehicle> Lane<'_, V> {
         if slots == Slots::Both {
             self.goes_on()?;
             self.store.write_older(&new).await?;
+            // A state changes before data is written by it; what the device refused until then has cost nothing.
+            self.store.watch()?;
         }
         self.found = Some(new);
         Ok(())

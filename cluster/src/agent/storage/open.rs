@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use lunferry_engine::checkpoint::record::StoredIdentity;
 use lunferry_engine::copy::prepare::member::{MemberError, NamedPair, OpenPair, open_pair};
+use lunferry_engine::copy::prepare::processors;
 use lunferry_engine::copy::vehicle::UringPair;
 use lunferry_engine::copy::vehicle::choice::{VehicleRefusal, Wanted};
 use lunferry_engine::copy::vehicle::gated::Gated;
@@ -105,7 +106,7 @@ pub fn open(spec: &Spec, own: OwnKey, reports: Arc<dyn Reports>) -> Result<Ready
     if let Some(node) = spec.nodes.iter().find(|node| node.0 >= room) {
         return Err(OpenError::NodeTooHigh { node: node.0, last: room.saturating_sub(1) });
     }
-    let sizing = sized(sizing::defaults(&source.info, &target.info), spec.window, &[&source, &target])?;
+    let sizing = sized(sizing::defaults(&source.info, &target.info, processors()), spec.window, &[&source, &target])?;
     let node = ThisNode { id: own.node, from: "the cluster's config" };
     let [from, to] = [&source, &target].map(|lun| Ways::of(&lun.info, lun.file(), &node));
     let gate = to.gate(own.key(), &node);

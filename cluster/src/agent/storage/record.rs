@@ -204,9 +204,9 @@ impl Failure {
             | Self::Read { error: source, .. } => categorise(source) == Category::Fenced,
             Self::Store(StoreError::Layout(_)) | Self::Refused(_) => return Trouble::Refused,
             Self::NotRegistered(_) => true,
-            Self::Store(StoreError::Latched | StoreError::LookFailed(_)) | Self::TooManyKeys(_) | Self::Retired => {
-                false
-            }
+            Self::Store(StoreError::Disturbed { .. } | StoreError::Latched | StoreError::LookFailed(_))
+            | Self::TooManyKeys(_)
+            | Self::Retired => false,
         };
         if fenced { Trouble::Conflict } else { Trouble::Storage }
     }

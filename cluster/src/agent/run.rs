@@ -176,7 +176,8 @@ struct Owner {
     mail: Sender<Mail>,
     events: broadcast::Sender<Happened>,
     notifier: Notifier,
-    storages: BTreeMap<Uuid, Box<dyn Storage>>,
+    /// Each with the start that it was opened for.
+    storages: BTreeMap<Uuid, (Incarnation, Box<dyn Storage>)>,
     /// Who waits for which answer.
     asked: BTreeMap<AskId, oneshot::Sender<Answer>>,
     asks: u64,
@@ -216,12 +217,15 @@ impl Owner {
             }
             Mail::Storage(migration, incarnation, event) => Input::Storage(migration, incarnation, event),
             Mail::Retired(migration, incarnation) => {
-                self.storages.remove(&migration);
+                // Of an open that failed half way it may come late, when the next start's storage is there.
+                if self.storages.get(&migration).is_some_and(|(of, _)| *of == incarnation) {
+                    self.storages.remove(&migration);
+                }
                 Input::Retired(migration, incarnation)
             }
             Mail::Opened(migration, incarnation, result) => {
                 let length = result.map(|Opened { storage, length, notes }| {
-                    self.storages.insert(migration, storage);
+                    self.storages.insert(migration, (incarnation, storage));
                     notes.iter().for_each(|note| info!("{}: {note}", self.name(migration)));
                     length
                 });
@@ -260,7 +264,7 @@ impl Owner {
             Output::Send(datagram) => self.net.send(&datagram),
             Output::Open(migration, incarnation) => self.open(migration, incarnation),
             Output::Storage(migration, call) => {
-                if let Some(storage) = self.storages.get_mut(&migration) {
+                if let Some((_, storage)) = self.storages.get_mut(&migration) {
                     tell(storage.as_mut(), call);
                 }
             }

@@ -4,6 +4,7 @@
 
 use core::net::SocketAddr;
 
+use lunferry_engine::checkpoint::layout::AreaSpec;
 use lunferry_scsi::key::NodeId;
 
 use super::read::{Place, Reader, Table};
@@ -41,13 +42,13 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>) -> Everybody {
 
 fn one(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Peer> {
     reader.only(table, KEYS);
-    let id = reader.number(table, "id", 1..1 << 16).and_then(|id| u16::try_from(id).ok());
+    // The target's metadata area has a heartbeat block for each id, and 0 stands for "no node".
+    let id = reader.number(table, "id", 1..AreaSpec::V1.nodes.into()).and_then(|id| u16::try_from(id).ok());
     if id.is_none() && !table.has("id") {
-        reader.missing(
-            table,
-            "id",
-            "write a number from 1 to 65535 that is this node's for good: it stands in reservation keys",
-        );
+        let last = AreaSpec::V1.nodes - 1;
+        let mend =
+            format!("write a number from 1 to {last} that is this node's for good: it stands in reservation keys");
+        reader.missing(table, "id", &mend);
     }
     let name = name(reader, table);
     let addresses = addresses(reader, table);

@@ -60,7 +60,7 @@ fn each_mistake_is_named_with_its_place_and_the_mend() {
         ("6f0c1d9e-6a0e-4e0e-9a4b-0d6f1a2b3c4d", "6f0c", "1:11: `cluster` is `6f0c`, which is no UUID"),
         ("\"/etc/lunferry/cluster.key\"", "\"cluster.key\"", "2:12: `key_file` is `cluster.key`; write the whole path"),
         ("key_file", "keyfile", "2:1: `keyfile` is no setting here; there are: cluster, node,"),
-        ("id = 2", "id = 0", "10:6: `id` is 0; write a number from 1 to 65535"),
+        ("id = 2", "id = 0", "10:6: `id` is 0; write a number from 1 to 15"),
         ("id = 2", "id = \"2\"", "10:6: `id` is of the type string; write a whole number"),
         ("id = 2", "id = 1", "10:6: node 1 is `alpha` already"),
         ("id = 2\n", "", "9:1: `id` is missing"),

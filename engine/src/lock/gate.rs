@@ -152,7 +152,7 @@ mod tests {
         fs::write(&lun, [0; 512]).unwrap();
         let nexus = |node: u16| format!("host/{node}");
         let emulated = |node| Emulated::beside(&lun, "", nexus(node)).unwrap();
-        let paths = |node| Paths { device: "lun".into(), paths: vec![Box::new(emulated(node))] };
+        let paths = |node| Paths { device: "lun".into(), paths: vec![Box::new(emulated(node))], later: None };
         let gate_of = |node, key: OwnKey| Gate::new(emulated(node).file().to_owned(), nexus(node), key.key());
         let gate = gate_of(1, own(1));
         let refused = |gate: &Gate| errno_of(&gate.check().unwrap_err()) == Some(libc::EBADE);

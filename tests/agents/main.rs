@@ -23,7 +23,8 @@ const VOLUME: Volume = Volume { bytes: 256 << 20, limit_mib: 40, seed: 7 };
 fn alone() -> Option<MutexGuard<'static, ()>> {
     static ALONE: Mutex<()> = Mutex::new(());
     if let Some(why) = loopdev::unavailable().or_else(network::unavailable) {
-        println!("SKIPPED: agents: {why}");
+        // Each test's thread bears its name.
+        println!("SKIPPED: {}: {why}", std::thread::current().name().unwrap_or("agents"));
         return None;
     }
     Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner))

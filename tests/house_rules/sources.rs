@@ -117,7 +117,8 @@ const BANNED_IN_PURE: &[&str] = &[
 const MAY_BE_UNSAFE: &[&str] = &["engine/src/buffer.rs", "scsi/src/sg.rs"];
 
 /// The only files that sleep, because there is no event for what they wait for: O_EXCL that falls when a killed
-/// process's last request is done, a device that says BUSY, and another copier that starts at the same moment.
+/// process's last request is done, a device that says BUSY, another copier that starts at the same moment, and figures that a
+/// running agent is asked for.
 const MAY_SLEEP: &[&str] = &["engine/src/lun/open.rs", "fixtures/src/real/cluster.rs", "scsi/src/transport.rs"];
 
 /// Past this, ask whether there are two rooms in it.

@@ -63,6 +63,8 @@ pub struct Timing {
     pub look_every: Ms,
     /// How long a planned hand-over may take before the old mover copies on.
     pub hand_over: Ms,
+    /// A mover whose storage hasn't answered for so long gives up, so that others may try.
+    pub stuck_after: Ms,
     /// Before something that failed at the storage is tried again.
     pub retry: Ms,
     /// How often in a row that is done before this start of the node is given up.
@@ -84,6 +86,7 @@ impl Timing {
         evict_after: Ms(2_000),
         look_every: Ms(1_000),
         hand_over: Ms(10_000),
+        stuck_after: Ms(15_000),
         retry: Ms(200),
         tries: 10,
     };

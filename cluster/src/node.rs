@@ -90,6 +90,8 @@ pub struct Node {
 #[derive(Clone, Debug, Default)]
 struct Lane {
     busy: Option<(OpId, Op)>,
+    /// When that was asked.
+    asked: Ms,
     next: u64,
     rest_until: Ms,
     /// How many in a row have failed.
@@ -188,6 +190,7 @@ impl Node {
             Event::Fitness(unfit) => self.unfit = unfit,
             Event::Wish(wish) => self.wished(wish, out),
         }
+        self.minds_the_lane(out);
         self.drive(out);
         self.beat(out);
         self.check();
@@ -255,6 +258,8 @@ impl Node {
     /// would fence who is alive.
     fn woke(&mut self) {
         let now = self.now;
+        // What is on its way stood still too.
+        self.lane.asked = now;
         self.seen.holder = None;
         self.seen.beats.clear();
         match &mut self.phase {
@@ -292,10 +297,13 @@ impl Node {
         self.lane.busy = None;
         match &outcome {
             Outcome::Seen(sight) => {
-                self.lane.failures = 0;
+                // A fence looks after each action: what counts there is whether the actions get anywhere.
+                if !self.is_fencing() {
+                    self.lane.failures = 0;
+                }
                 self.seen.note(self.now, sight);
             }
-            Outcome::Done | Outcome::Read(_) => {}
+            Outcome::Done | Outcome::Read(_) => self.lane.failures = 0,
             Outcome::Failed(_) => {
                 self.lane.failures += 1;
                 self.lane.rest_until = self.now + self.config.timing.retry;
@@ -405,6 +413,7 @@ impl Node {
         let id = OpId(self.lane.next);
         self.lane.next += 1;
         self.lane.busy = Some((id, op));
+        self.lane.asked = self.now;
         out.push(Action::Storage(id, op));
     }
 
@@ -415,6 +424,23 @@ impl Node {
     fn end(&mut self, why: Over, out: &mut Vec<Action>) {
         self.phase = Phase::Over(why);
         out.push(Action::BeginAnew(why));
+    }
+
+    fn is_fencing(&self) -> bool {
+        match &self.phase {
+            Phase::Candidate(candidate) => candidate.is_fencing(),
+            Phase::Mover(moving) => moving.is_evicting(),
+            Phase::Starting | Phase::Joining(_) | Phase::Member(_) | Phase::Over(_) => false,
+        }
+    }
+
+    /// Who leads and gets no answer of its storage keeps others from leading. A reset may wait out the device's own time.
+    fn minds_the_lane(&mut self, out: &mut Vec<Action>) {
+        let hangs = self.lane.busy.is_some_and(|(_, op)| !matches!(op, Op::Reset(_)))
+            && self.now.since(self.lane.asked) >= self.config.timing.stuck_after;
+        if hangs && matches!(self.role(), Some(Role::Mover | Role::Claimant)) {
+            self.end(Over::StorageFailed, out);
+        }
     }
 
     /// Ends this start where the storage has failed too often in a row.

@@ -29,7 +29,7 @@ const ANSWER: Ms = Ms(100);
 #[derive(Clone, Debug, Default)]
 struct Peer {
     known: Option<(Boot, u64)>,
-    challenged: Option<(Boot, u64, Ms)>,
+    challenged: Option<(u64, Ms)>,
     answered_at: Option<Ms>,
 }
 
@@ -116,8 +116,10 @@ impl Peer {
 
     fn answered(&mut self, now: Ms, boot: Boot, counter: u64, nonce: u64) -> Verdict {
         match self.challenged {
-            Some((of, asked, since)) if of == boot && asked == nonce && now.since(since) < CHALLENGE => {
-                self.known = Some((boot, counter));
+            // Whichever start answers a fresh nonce is alive: a recording of an older one must not take its place.
+            Some((asked, since)) if asked == nonce && now.since(since) < CHALLENGE => {
+                let last = self.known.filter(|(known, _)| *known == boot).map_or(0, |(_, last)| last);
+                self.known = Some((boot, counter.max(last)));
                 self.challenged = None;
                 Verdict::Known
             }
@@ -135,10 +137,10 @@ impl Peer {
                 Verdict::Believe(entries)
             }
             Some(_) | None => {
-                if self.challenged.is_some_and(|(_, _, since)| now.since(since) < CHALLENGE) {
+                if self.challenged.is_some_and(|(_, since)| now.since(since) < CHALLENGE) {
                     return Verdict::Drop(Dropped::Unproven);
                 }
-                self.challenged = Some((boot, nonce, now));
+                self.challenged = Some((nonce, now));
                 Verdict::Say(Content::Challenge { nonce })
             }
         }

@@ -15,6 +15,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use lunferry_scsi::key::NodeId;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -29,6 +30,9 @@ const QUEUE: usize = 1_024;
 /// What the kernel keeps for a socket while its thread is busy: more than a second of a flood of 1 Gbit/s in small datagrams
 /// would need, and far above the default. The kernel may give less.
 const BUFFER: usize = 4 << 20;
+
+/// How long a receiving thread waits before it looks whether it is to end.
+const LONGEST_READ: Duration = Duration::from_secs(1);
 
 /// What came, what went, and what was dropped before anything was parsed.
 #[derive(Debug, Default)]
@@ -128,6 +132,8 @@ impl Net {
         for address in &me.addresses {
             let failed = |source| BindError { address: *address, source };
             let socket = Arc::new(UdpSocket::bind(address).map_err(failed)?);
+            // So that its thread ends also where the address was taken from the host, and nothing can wake it.
+            socket.set_read_timeout(Some(LONGEST_READ)).map_err(failed)?;
             // Past the kernel's own limit only with CAP_NET_ADMIN; less is no error.
             let enlarged = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
             if let Err(error) = enlarged.or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &BUFFER)) {
@@ -154,7 +160,7 @@ impl Net {
                     return;
                 }
                 let Ok(len) = received else {
-                    // An ICMP answer to what was sent before; the next call tells what there is.
+                    // Nothing came, or an ICMP answer to what was sent before; the next call tells what there is.
                     continue;
                 };
                 counters.received.fetch_add(1, Ordering::Relaxed);

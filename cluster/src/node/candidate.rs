@@ -68,6 +68,10 @@ impl Candidate {
         }
     }
 
+    pub(super) fn is_fencing(&self) -> bool {
+        matches!(self.stage, Stage::Fencing(_))
+    }
+
     /// Whether it holds the source, as far as it knows.
     pub(super) fn leads(&self) -> bool {
         match &self.stage {
@@ -127,9 +131,11 @@ impl Node {
             (Stage::Adopting { .. }, Outcome::Failed(_)) if matches!(op, Op::Write(..)) => {
                 self.end(Over::StorageFailed, out);
             }
-            // The next look tells.
+            // The next look tells; at once, unless that led nowhere before.
             (Stage::Fencing(_), Outcome::Failed(Trouble::Conflict)) => {
-                self.lane.rest_until = self.now;
+                if self.lane.failures == 1 {
+                    self.lane.rest_until = self.now;
+                }
                 self.gives_up(out);
             }
             (

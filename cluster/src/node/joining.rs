@@ -40,7 +40,7 @@ impl Joining {
 impl Node {
     pub(super) fn joining_received(&mut self, from: NodeId, message: Message, out: &mut Vec<Action>) {
         let registered = self.seen.sight().is_some_and(|sight| sight.has_both(self.own.key()));
-        let own = self.own.incarnation;
+        let (own, heard_epoch) = (self.own.incarnation, self.heard_epoch);
         let Phase::Joining(joining) = &mut self.phase else {
             return;
         };
@@ -49,7 +49,9 @@ impl Node {
                 joining.admitted = Some(from);
                 joining.owes_answer = true;
             }
-            Body::Window { incarnation, window, agreed } if incarnation == own && registered => {
+            Body::Window { incarnation, window, agreed }
+                if incarnation == own && registered && message.epoch >= heard_epoch =>
+            {
                 self.phase = Phase::Member(Following::new(from, message.epoch, agreed, self.now));
                 out.push(Action::Act { epoch: message.epoch, agreed });
                 self.hold(window, out);

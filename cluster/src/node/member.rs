@@ -9,7 +9,7 @@ use super::candidate::Candidate;
 use super::{Node, Phase};
 use crate::config::Ms;
 use crate::event::{Action, Op, Outcome, Over};
-use crate::message::{Agreed, Body, Message, Role, Window};
+use crate::message::{Agreed, Body, Message, Role, Unfit, Window};
 
 /// Whom a member follows, and how far.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl Node {
     }
 
     fn prepare(&mut self, step: u32, out: &mut Vec<Action>) {
-        let unfit = self.unfit;
+        let unfit = self.unfit.or(self.seen_unfit());
         let Phase::Member(following) = &mut self.phase else {
             return;
         };
@@ -124,6 +124,18 @@ impl Node {
         match unfit {
             None => self.send(mover, Body::Prepared { step }, out),
             Some(why) => self.send(mover, Body::Refused { step, why }, out),
+        }
+    }
+
+    /// What its own looks say against a step.
+    fn seen_unfit(&self) -> Option<Unfit> {
+        let last = self.seen.last.as_ref()?;
+        // A look reaches both; which of them has failed is told by the log.
+        let is_old = self.now.since(last.0) >= Ms(self.config.timing.look_every.0 * 3);
+        if self.lane.failures > 0 || is_old {
+            Some(Unfit::Target)
+        } else {
+            (!last.1.has_both(self.own.key())).then_some(Unfit::Registration)
         }
     }
 

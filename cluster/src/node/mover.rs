@@ -33,6 +33,7 @@ pub(super) struct Peer {
     held: u32,
     /// The last step that it has heard the end of.
     pub(super) settled: u32,
+    /// When it was last heard to hear this mover.
     since: Ms,
 }
 
@@ -156,6 +157,10 @@ impl Moving {
         self.copying = Copying::Idle;
     }
 
+    pub(super) fn is_evicting(&self) -> bool {
+        matches!(self.job, Job::Evicting(_))
+    }
+
     pub(super) fn check(&self, length: Bytes) {
         assert!(self.durable <= self.copied && self.copied <= length, "{self:?}: more is durable than was copied");
         assert!(self.acknowledged <= self.window.hi, "{self:?}: more is acknowledged than was asked for");
@@ -178,6 +183,10 @@ impl Moving {
         let nodes = victims.iter().filter_map(|key| OwnKey::from_key(*key)).map(|key| key.node);
         let gone: BTreeSet<NodeId> = nodes.collect();
         self.peers.retain(|_, peer| !victims.contains(&peer.key.key()));
+        // What a start has said doesn't hold for the next one.
+        if let Some(step) = &mut self.step {
+            step.forget(&gone);
+        }
         out.extend(gone.into_iter().map(|node| Action::Tell(Notice::Evicted(node))));
     }
 }
@@ -198,6 +207,8 @@ impl Node {
         }
         let known = moving.peers.get_mut(&from).filter(|peer| peer.key.incarnation == incarnation);
         match (body, known) {
+            // Who beats and hears nobody who leads takes no part: a network that is cut one way must not stop the copy.
+            (Body::Heartbeat { led: true, .. }, Some(peer)) => peer.since = now,
             (Body::Registered, _) => {
                 moving.registered.insert(from);
             }
@@ -290,7 +301,7 @@ impl Node {
         }
         // Nothing of its own is on its way to either LUN when the other one preempts.
         let quiet = moving.copying == Copying::Idle && moving.durable == moving.copied;
-        let drained = quiet && matches!(moving.job, Job::Idle | Job::Looking);
+        let drained = quiet && moving.evict.is_empty() && matches!(moving.job, Job::Idle | Job::Looking);
         if drained && handing.asked.is_none_or(|asked| now.since(asked) >= timing.resend) {
             moving.handing = Some(Handing { asked: Some(now), ..handing });
             out.push(Action::Send(handing.to, Message { epoch: moving.epoch, body: Body::HandOver }));
@@ -345,18 +356,14 @@ impl Node {
         }
     }
 
-    /// Members that have been silent for too long.
+    /// Members that have been silent for too long, or deaf.
     fn silent(&self) -> Vec<Key> {
         let Phase::Mover(moving) = &self.phase else {
             return Vec::new();
         };
-        let silent = |(node, peer): &(&NodeId, &Peer)| {
-            let heard = self.hearing.of(**node).filter(|heard| heard.incarnation == peer.key.incarnation);
-            let since = heard.map_or(peer.since, |heard| heard.at.max(peer.since));
-            self.now.since(since) >= self.config.timing.evict_after
-        };
+        let silent = |peer: &&Peer| self.now.since(peer.since) >= self.config.timing.evict_after;
         match self.config.silent {
-            Silent::Evict => moving.peers.iter().filter(silent).map(|(_, peer)| peer.key.key()).collect(),
+            Silent::Evict => moving.peers.values().filter(silent).map(|peer| peer.key.key()).collect(),
             Silent::Wait => Vec::new(),
         }
     }
@@ -379,7 +386,7 @@ impl Node {
         };
         let op = if !matches!(moving.job, Job::Idle) {
             Op::Look
-        } else if !moving.evict.is_empty() {
+        } else if !moving.evict.is_empty() && moving.handing.is_none_or(|handing| handing.asked.is_none()) {
             let victims = std::mem::take(&mut moving.evict);
             moving.job = Job::Evicting(Fence::evict(own, victims));
             Op::Look

@@ -40,6 +40,11 @@ enum Stage {
 }
 
 impl Step {
+    /// These nodes are no members any more.
+    pub(super) fn forget(&mut self, nodes: &BTreeSet<NodeId>) {
+        self.prepared.retain(|node| !nodes.contains(node));
+    }
+
     /// Whether the copy must be quiet for it.
     pub(super) fn leaves_syncing(&self) -> bool {
         self.to != State::Syncing && self.stage != Stage::Cancelling

@@ -311,7 +311,7 @@ fn unflatten_message(flat: Flat) -> Result<Message, Defect> {
         _ => return Err(Defect::Malformed(F_KIND.name)),
     };
     // An epoch rises by one at each change of mover; a huge one would leave no room above it.
-    if flat.epoch > u64::MAX >> 1 {
+    if flat.epoch > u64::MAX >> 2 {
         return Err(Defect::Malformed(F_EPOCH.name));
     }
     Ok(Message { epoch: Epoch(flat.epoch), body })

@@ -53,9 +53,8 @@ pub enum StoreError {
     Flush(#[source] io::Error),
     /// The flush returned, and may not have found everything that it was for.
     #[error(
-        "commands to the target ended badly since its last checkpoint (the kernel's error count went from {before} to {}): its \
-         cache is volatile, and it may have lost power or been reset, so nothing after that checkpoint is taken as durable; go on \
-         from it with --resume",
+        "the target was reset or lost power since its last checkpoint (told {} times, and {before} before): its cache is volatile, so \
+         nothing after that checkpoint is taken as durable; go on from it with --resume",
         now.map_or_else(|| "unknown".into(), |now| now.to_string())
     )]
     Disturbed {
@@ -181,7 +180,14 @@ impl<'a, L: LunIo> Store<'a, L> {
         Ok(())
     }
 
-    /// What has happened to the target until now is known, and has cost nothing: [`Store::watch`] begins anew, where it has begun.
+    /// Whether something has happened to the target since [`Store::watch`], before something is done that happens to it too.
+    /// Where something has, or that can't be told, no flush is believed any more.
+    pub fn mind(&mut self) {
+        self.latched |= self.calm.is_some_and(|before| undisturbed(self.lun, before).is_err());
+    }
+
+    /// What has happened to the target since [`Store::mind`] is known, and has cost nothing: [`Store::watch`] begins anew, where
+    /// it has begun.
     ///
     /// # Errors
     /// As there.

@@ -368,8 +368,16 @@ fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotI
     if record.source_stamp != found.source.content_stamp {
         return Err(PlanRefusal::SourceChanged { then: record.source_stamp, now: found.source.content_stamp });
     }
+    if let Some((field, value)) = absurd(record) {
+        return Err(PlanRefusal::Absurd { field, value });
+    }
+    Ok(Some(((**record).clone(), next)))
+}
+
+/// A number of `record` that could not be counted on from, with its name.
+pub fn absurd(record: &Record) -> Option<(&'static str, u64)> {
     let counters = &record.counters;
-    for (field, value) in [
+    let all = [
         ("epoch", record.epoch.0),
         ("sequence", record.sequence.0),
         ("copied", counters.copied_bytes.0),
@@ -378,12 +386,8 @@ fn resumed(found: &Found<'_>, options: &Options) -> Result<Option<(Record, SlotI
         ("retried", counters.retried),
         ("unreadable", counters.unreadable_bytes.0),
         ("checkpoints", counters.checkpoints),
-    ] {
-        if value >= COUNT_LIMIT {
-            return Err(PlanRefusal::Absurd { field, value });
-        }
-    }
-    Ok(Some(((**record).clone(), next)))
+    ];
+    all.into_iter().find(|(_, value)| *value >= COUNT_LIMIT)
 }
 
 fn sized(found: &Found<'_>, options: &Options) -> Result<Sizing, PlanRefusal> {

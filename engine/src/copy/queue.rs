@@ -217,7 +217,14 @@ impl ExtentQueue {
     ) -> Result<Option<Span>, E> {
         let segment = match self.segment.filter(|s| extent.start < s.end) {
             Some(segment) => segment,
-            None => *self.segment.insert(scout(extent.start)?),
+            None => {
+                let mut segment = scout(extent.start)?;
+                if segment.is_hole {
+                    // Above the limit others may still write: what is a hole there now may be none when the limit has risen.
+                    segment.end = segment.end.min(self.limit);
+                }
+                *self.segment.insert(segment)
+            }
         };
         if !segment.is_hole || segment.end < extent.end {
             return Ok(None);

@@ -38,11 +38,13 @@ impl Paths {
     ) -> Result<(), LockError> {
         tracing::warn!(device = %self.device, %victim, "fencing");
         let own = claim.own;
-        self.preempt(path, own, victim, is_holder)?;
-        // From here on the LUN must stay locked, whatever fails.
-        if !claim.replaced.contains(&victim) && !claim.fenced.contains(&victim) {
+        let preempted = self.preempt(path, own, victim, is_holder);
+        // The LUN must stay locked from here on, whatever fails: also where the PREEMPT may have been done, and nobody could look.
+        let is_lost = matches!(preempted, Err(LockError::HeldElsewhere { .. } | LockError::Lost { .. }));
+        if !is_lost && !claim.replaced.contains(&victim) && !claim.fenced.contains(&victim) {
             claim.fenced.push(victim);
         }
+        preempted?;
         let drained = self.drain(path);
         // The weakest of several counts.
         if claim.drained != Some(Drained::WaitedOut) {

@@ -56,6 +56,14 @@ impl Paths {
             let path = Initiator::new(path.as_ref());
             let still_ours = look(&path).is_ok_and(|view| view.is_held_by(claim.own.key()));
             if still_ours && self.register(&path, claim.own, &mut claim.aptpl, &mut Vec::new()).is_ok() {
+                if !look(&path).is_ok_and(|view| view.is_held_by(claim.own.key())) {
+                    // Somebody has taken over since the look before: this path must not write.
+                    let reach = Reach { aptpl: claim.aptpl, all_target_ports: false };
+                    if let Err(error) = unregister(&path, claim.own.key(), reach) {
+                        tracing::warn!(path = %state.path, %error, "a registration that came too late could not be removed");
+                    }
+                    continue;
+                }
                 tracing::warn!(path = %state.path, "a path is back or new, and registered");
                 *state = PathState { path: state.path.clone(), registered: true, error: None };
             }

@@ -115,16 +115,16 @@ fn nexus(node: &ThisNode) -> String {
     format!("{}/{}", host_name(), node.id.0)
 }
 
-/// The file behind a loop device, and which part of it that shows: one file may be several LUNs, each with a lock of its own.
+/// The file behind a loop device, and where in it that begins: one file may be several LUNs, each with a lock of its own. By the
+/// beginning alone, as identities are: two devices that begin at one place share bytes, wherever they end.
 fn behind_loop(info: &LunInfo) -> Result<(PathBuf, String), String> {
     let number = info.device_number.ok_or("its device number is not known")?;
     let dir = sysfs::directory(number).map_err(|error| format!("/sys does not know it ({error})"))?;
     let file = sysfs::text(&dir, "loop/backing_file").ok_or("the file behind it is not known")?;
     let path = PathBuf::from(&file);
-    let place = |field| sysfs::number::<u64>(&dir, field).ok_or(format!("/sys does not tell its {field}"));
-    let part = match (place("loop/offset")?, place("loop/sizelimit")?) {
-        (0, 0) => String::new(),
-        (offset, limit) => format!(".{offset}+{limit}"),
+    let part = match sysfs::number::<u64>(&dir, "loop/offset").ok_or("/sys does not tell its loop/offset")? {
+        0 => String::new(),
+        offset => format!(".{offset}"),
     };
     match path.metadata() {
         Ok(metadata) if metadata.is_file() => Ok((path, part)),

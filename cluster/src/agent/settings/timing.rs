@@ -13,7 +13,7 @@ const LONGEST: u64 = 3_600_000;
 /// A span's name in the file, and its place in [`Timing`].
 type Span = (&'static str, fn(&mut Timing) -> &mut Ms);
 
-const SPANS: [Span; 12] = [
+const SPANS: [Span; 13] = [
     ("beat_ms", |timing| &mut timing.beat),
     ("act_after_ms", |timing| &mut timing.act_after),
     ("stale_after_ms", |timing| &mut timing.stale_after),
@@ -25,6 +25,7 @@ const SPANS: [Span; 12] = [
     ("evict_after_ms", |timing| &mut timing.evict_after),
     ("look_every_ms", |timing| &mut timing.look_every),
     ("hand_over_ms", |timing| &mut timing.hand_over),
+    ("stuck_after_ms", |timing| &mut timing.stuck_after),
     ("retry_ms", |timing| &mut timing.retry),
 ];
 

@@ -21,6 +21,7 @@ use lunferry_engine::checkpoint::record::{Counters, RECORD_LEN, Record};
 use lunferry_engine::checkpoint::slots::{Choice, choose, inspect};
 use lunferry_engine::checkpoint::store::Store;
 use lunferry_engine::copy::board::Progress;
+use lunferry_engine::copy::plan::absurd;
 use lunferry_engine::copy::prepare::unix_now;
 use lunferry_engine::copy::vehicle::Vehicle;
 use lunferry_engine::lock::standing::View;
@@ -70,7 +71,8 @@ async fn serve<V: Vehicle>(
     let store = Store::new(&target, facts.layout, facts.target_physical, SlotId::A);
     let (found, before) = (None, Counters::default());
     let (source, target, generation) = (&source, &target, None);
-    let mut lane = Lane { shared, source, target, store, generation, has_read: false, found, before, progress };
+    let mut lane =
+        Lane { shared, source, target, store, generation, looks: 0, has_read: false, found, before, progress };
     while let Some((id, op)) = jobs.recv().await {
         let outcome = lane.perform(op).await.unwrap_or_else(|failure| {
             tracing::warn!(%failure, ?op, "a storage action has failed");
@@ -88,6 +90,8 @@ struct Lane<'a, V: Vehicle> {
     store: Store<'a, V::Lun>,
     /// The target's PRGENERATION at the last look, where this start was registered.
     generation: Option<Generation>,
+    /// How often a heartbeat was seen that can't be judged.
+    looks: u64,
     /// Whether the slots were read in this start: before that it can't be known which one may be overwritten.
     has_read: bool,
     /// The record that was read or written last.
@@ -112,6 +116,9 @@ impl<V: Vehicle> Lane<'_, V> {
             Op::Reserve(lun) => held.with(lun, |paths, claim| paths.reserve_by(claim))?,
             Op::Preempt(lun, victim) => held.with(lun, |paths, claim| paths.preempt_by(claim, victim))?,
             Op::Reset(lun) => {
+                if lun == Lun::Target {
+                    self.store.mind();
+                }
                 let drained = held.with(lun, |paths, claim| paths.drain_by(claim))?;
                 tracing::info!(?lun, ?drained, "nothing that was in flight there can land any more");
                 if lun == Lun::Target {
@@ -181,11 +188,21 @@ impl<V: Vehicle> Lane<'_, V> {
         self.read_block(lun, at).await.map(drop)
     }
 
-    async fn beats(&self) -> Result<Vec<DiskBeat>, Failure> {
-        let (facts, mut beats) = (&self.shared.luns.facts, Vec::new());
-        for node in &self.shared.luns.nodes {
+    async fn beats(&mut self) -> Result<Vec<DiskBeat>, Failure> {
+        let shared = self.shared;
+        let (facts, mut beats) = (&shared.luns.facts, Vec::new());
+        let (mut unread, mut last) = (0, None);
+        for node in &shared.luns.nodes {
             let Some(place) = facts.layout.heartbeat(NodeId(node.0)) else { continue };
-            let block = self.read_block(Lun::Target, place.start).await?;
+            let block = match self.read_block(Lun::Target, place.start).await {
+                Ok(block) => block,
+                Err(failure) => {
+                    beats.push(self.unknown(*node, &failure.to_string()));
+                    unread += 1;
+                    last = Some(failure);
+                    continue;
+                }
+            };
             let Some(bytes) = block.first_chunk::<BEAT_LEN>() else { continue };
             match Heartbeat::decode(bytes, place.start) {
                 Ok(beat) if beat.migration == facts.migration && beat.node.0 == node.0 => {
@@ -193,14 +210,29 @@ impl<V: Vehicle> Lane<'_, V> {
                     beats.push(DiskBeat { node: KeyNode(beat.node.0), incarnation, count: beat.count.0 });
                 }
                 Err(BeatDefect::TooNew { version }) => {
-                    let words = format!("node {} writes heartbeats of format {version}; upgrade this one", node.0);
-                    return Err(Failure::Refused(words));
+                    beats.push(
+                        self.unknown(*node, &format!("its format is {version}, which is later than this program's")),
+                    );
                 }
                 // Of a migration that was here before, or torn, or never written.
                 Ok(_) | Err(BeatDefect::None | BeatDefect::Torn { .. } | BeatDefect::Malformed { .. }) => {}
             }
         }
-        Ok(beats)
+        // Where none of them can be read it is the target that is out of reach.
+        last.filter(|_| unread == shared.luns.nodes.len()).map_or(Ok(beats), Err)
+    }
+
+    /// A node whose heartbeat can't be judged. Nothing is concluded from its silence: it seems to beat at every look.
+    fn unknown(&mut self, node: KeyNode, why: &str) -> DiskBeat {
+        if self.looks == 0 {
+            tracing::warn!(
+                node = node.0,
+                why,
+                "a node's heartbeat on the target can't be judged; it counts as beating"
+            );
+        }
+        self.looks += 1;
+        DiskBeat { node, incarnation: Incarnation(0), count: self.looks }
     }
 
     async fn read(&mut self) -> Result<Option<Checkpoint>, Failure> {
@@ -220,6 +252,11 @@ impl<V: Vehicle> Lane<'_, V> {
             Choice::Refused(refusal) => return Err(Failure::Refused(refusal.to_string())),
         };
         if let Some(found) = &found {
+            if let Some((field, value)) = absurd(found) {
+                return Err(Failure::Refused(format!(
+                    "the checkpoint's {field} is {value}, which no program counts up to"
+                )));
+            }
             if found.migration != facts.migration {
                 let (is, should) = (found.migration, facts.migration);
                 return Err(Failure::Refused(format!("the checkpoint is of migration {is}, and not of {should}")));

@@ -104,7 +104,12 @@ impl Guard for Held {
     fn still_held(&self) -> Result<(), LockError> {
         for lun in Lun::BOTH {
             self.mend(lun);
-            self.paths(lun).holds(self.own)?;
+            let held = self.paths(lun).holds(self.own);
+            if let (Err(LockError::Lost { .. }), Some(claim)) = (&held, &*self.claim(lun)) {
+                // A path that was mended at the last moment must not let a fenced start write.
+                self.paths(lun).withdraw(self.own, claim.aptpl);
+            }
+            held?;
         }
         Ok(())
     }

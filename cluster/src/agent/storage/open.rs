@@ -9,9 +9,7 @@ use lunferry_engine::checkpoint::record::StoredIdentity;
 use lunferry_engine::copy::prepare::member::{MemberError, NamedPair, OpenPair, open_pair};
 use lunferry_engine::copy::prepare::processors;
 use lunferry_engine::copy::vehicle::UringPair;
-use lunferry_engine::copy::vehicle::choice::{VehicleRefusal, Wanted};
 use lunferry_engine::copy::vehicle::gated::Gated;
-use lunferry_engine::copy::vehicle::open::Chosen;
 use lunferry_engine::copy::zeroes::ZeroMode;
 use lunferry_engine::lock::claim::{Paths, has_none};
 use lunferry_engine::lock::error::LockError;
@@ -87,9 +85,6 @@ pub enum OpenError {
         /// The smallest request.
         least: Bytes,
     },
-    /// The vehicle can't be had.
-    #[error(transparent)]
-    Vehicle(#[from] VehicleRefusal),
     /// No thread, or no ring.
     #[error("starting the storage's threads failed: {0}; a kernel from 5.11 on is needed, with io_uring allowed")]
     Threads(#[source] io::Error),
@@ -126,8 +121,8 @@ pub fn open(spec: &Spec, own: OwnKey, reports: Arc<dyn Reports>) -> Result<Ready
     };
     // What was skipped because the target held zeroes once may hold something else after another mover's copy.
     let zeroes = if target.info.can_punch { ZeroMode::Punch } else { ZeroMode::Write };
-    let chosen = Chosen::of(&source, &target, Wanted::Uring)?;
-    let vehicle = UringPair::new(Arc::new(source), Arc::new(target), chosen.source.as_deref());
+    // What is unmapped on the source is not asked for: the answer would be old before the window gets there.
+    let vehicle = UringPair::new(Arc::new(source), Arc::new(target), None);
     let vehicle = Gated::new(vehicle, gate);
     let (nodes, window) = (spec.nodes.clone(), spec.window);
     let luns = Luns { vehicle, paths, emulated, facts, nodes, sizing, zeroes, window };

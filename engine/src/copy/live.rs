@@ -18,7 +18,7 @@ use crate::copy::lane::CopyState;
 use crate::copy::ledger::Pace;
 use crate::copy::session::run_lanes;
 use crate::copy::vehicle::Vehicle;
-use crate::copy::workers::on_workers;
+use crate::copy::workers::{Gear, on_workers};
 use crate::lun::sizing::Sizing;
 use crate::units::Bytes;
 
@@ -38,9 +38,7 @@ pub fn run_live<V: Vehicle>(
     pace: Pace,
     moved: impl Fn(Bytes) + Sync,
 ) -> Result<Bytes, CopyError> {
-    let ran = on_workers(vehicle, sizing, 1, board, async |worker, bufs, latencies| {
-        let failed = |error| vehicle.set_up_error(sizing, error);
-        let (source, target) = (vehicle.source().map_err(failed)?, vehicle.target().map_err(failed)?);
+    let ran = on_workers(vehicle, sizing, 1, board, async |worker, Gear { source, target, bufs }, latencies| {
         let lanes = run_lanes(&source, &target, state, board, latencies, bufs);
         if worker == 0 {
             futures_util::future::join(lanes, tell(board, pace, &moved)).await;

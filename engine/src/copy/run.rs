@@ -15,7 +15,7 @@ use crate::copy::session::{CheckpointPlan, End, Session, run_lanes};
 use crate::copy::unreadable::{Unreadable, UnreadableList};
 use crate::copy::vehicle::choice::VehicleName;
 use crate::copy::vehicle::{Pair, Vehicle};
-use crate::copy::workers::on_workers;
+use crate::copy::workers::{Gear, on_workers};
 use crate::copy::zeroes::ZeroMode;
 use crate::digest::{DigestTable, ZeroExtents};
 use crate::lock::Guard;
@@ -89,9 +89,7 @@ fn copy_by<V: Vehicle>(
         pace: plan.pace,
         unix_now,
     });
-    let ran = on_workers(vehicle, plan.sizing, 1, &board, async |worker, bufs, latencies| {
-        let failed = |error| vehicle.set_up_error(plan.sizing, error);
-        let (source, target) = (vehicle.source().map_err(failed)?, vehicle.target().map_err(failed)?);
+    let ran = on_workers(vehicle, plan.sizing, 1, &board, async |worker, Gear { source, target, bufs }, latencies| {
         if worker > 0 {
             run_lanes(&source, &target, &state, &board, latencies, bufs).await;
             return Ok(None);

@@ -3,6 +3,7 @@
 //! Acts: threads.
 
 use std::cell::RefCell;
+use std::io;
 use std::sync::OnceLock;
 use std::thread::Builder;
 
@@ -11,12 +12,33 @@ use crate::copy::error::CopyError;
 use crate::copy::latency::Latencies;
 use crate::copy::vehicle::{BufOf, Vehicle};
 use crate::lun::sizing::Sizing;
+use crate::units::Bytes;
 
-/// What one worker does with its buffers, and where it notes its latencies.
-pub trait Work<B, T>: AsyncFn(usize, Vec<B>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync {}
+/// All that one worker needs of its vehicle.
+pub struct Gear<V: Vehicle> {
+    /// Its view of the source.
+    pub source: V::Lun,
+    /// Its view of the target.
+    pub target: V::Lun,
+    /// So many for each of its lanes as were asked for.
+    pub bufs: Vec<BufOf<V>>,
+}
 
-impl<B, T, W> Work<B, T> for W where
-    W: AsyncFn(usize, Vec<B>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync
+impl<V: Vehicle> Gear<V> {
+    fn of(vehicle: &V, count: usize, len: Bytes) -> io::Result<Self> {
+        let (source, target) = (vehicle.source()?, vehicle.target()?);
+        Ok(Self { source, target, bufs: vehicle.buffers(count, len)? })
+    }
+}
+
+/// What one worker does with its gear, and where it notes its latencies.
+pub trait Work<V: Vehicle, T>:
+    AsyncFn(usize, Gear<V>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync
+{
+}
+
+impl<V: Vehicle, T, W> Work<V, T> for W where
+    W: AsyncFn(usize, Gear<V>, &RefCell<Latencies>) -> Result<Option<T>, CopyError> + Sync
 {
 }
 
@@ -31,7 +53,7 @@ pub fn on_workers<V: Vehicle, T: Send>(
     sizing: Sizing,
     buffers_a_lane: usize,
     board: &Board,
-    work: impl Work<BufOf<V>, T>,
+    work: impl Work<V, T>,
 ) -> Result<(Option<T>, Latencies), CopyError> {
     let first_is_set_up: OnceLock<bool> = OnceLock::new();
     let one = |worker, set_up: &dyn Fn()| one_worker(vehicle, sizing, buffers_a_lane, worker, &work, set_up);
@@ -79,7 +101,7 @@ pub fn on_workers<V: Vehicle, T: Send>(
 
 /// What came of a worker.
 enum Ran<T> {
-    /// It has no ring, or no buffers.
+    /// It has no ring, no view of a LUN, or no buffers.
     NotSetUp(CopyError),
     /// It has worked.
     SetUp(Result<Option<T>, CopyError>, Latencies),
@@ -91,15 +113,15 @@ fn one_worker<V: Vehicle, T>(
     sizing: Sizing,
     buffers_a_lane: usize,
     worker: usize,
-    work: &impl Work<BufOf<V>, T>,
+    work: &impl Work<V, T>,
     set_up: &dyn Fn(),
 ) -> Ran<T> {
     let count = sizing.depth * buffers_a_lane;
     let latencies = RefCell::new(Latencies::default());
     let ran = vehicle.run(count, async {
-        let bufs = vehicle.buffers(count, sizing.extent)?;
+        let gear = Gear::of(vehicle, count, sizing.extent)?;
         set_up();
-        Ok(work(worker, bufs, &latencies).await)
+        Ok(work(worker, gear, &latencies).await)
     });
     match ran.and_then(|done| done) {
         Ok(done) => Ran::SetUp(done, latencies.into_inner()),

@@ -32,6 +32,8 @@ use rustix::fs::{Access, FlockOperation};
 use serde::{Deserialize, Serialize};
 
 use super::inflight;
+use crate::lun::facts::{DeviceNumber, FileId};
+use crate::lun::sysfs;
 
 /// What the file's name ends with.
 pub const SUFFIX: &str = ".lunferry-reservations";
@@ -66,20 +68,23 @@ struct StoredReservation {
 /// The emulated reservations of one file.
 #[derive(Debug)]
 pub struct Emulated {
-    /// The file that is the LUN, or lies behind it.
+    /// The file that is the LUN, or lies behind it, and which one that was when it was found.
     lun: PathBuf,
+    id: FileId,
+    /// This nexus' own loop device over it.
+    own: Option<DeviceNumber>,
     file: PathBuf,
     name: String,
     nexus: String,
 }
 
 impl Emulated {
-    /// Those of the LUN in `lun`, or of a part of it by that name, for the nexus of this name. Nothing is made before somebody
-    /// registers.
+    /// Those of the LUN in `lun`, or of a part of it by that name, for the nexus of this name, which has the LUN open as `own`
+    /// where that is a loop device. Nothing is made before somebody registers.
     ///
     /// # Errors
     /// Where its directory can't be written to.
-    pub fn beside(lun: &Path, part: &str, nexus: String) -> io::Result<Self> {
+    pub fn beside(lun: &Path, part: &str, own: Option<DeviceNumber>, nexus: String) -> io::Result<Self> {
         let lun = fs::canonicalize(lun)?;
         let mut file = lun.clone().into_os_string();
         file.push(part);
@@ -87,7 +92,8 @@ impl Emulated {
         let file = PathBuf::from(file);
         let directory = lun.parent().unwrap_or(Path::new("/"));
         rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
-        Ok(Self { lun, name: file.display().to_string(), file, nexus })
+        let id = sysfs::file_id(&fs::metadata(&lun)?);
+        Ok(Self { lun, id, own, name: file.display().to_string(), file, nexus })
     }
 
     /// Where they are kept.
@@ -247,8 +253,10 @@ impl Transport for Emulated {
 
     fn reset_logical_unit(&self) -> io::Result<()> {
         // Whoever gets this far has the exclusive open or the flock, and what a dead holder had in flight ended before. Other loop
-        // devices over the same file have exclusive opens of their own.
-        inflight::drain(&self.lun, |time| self.wait(time))
+        // devices over the same file have exclusive opens of their own. On this one's own device nothing is a victim's, and it
+        // may never be idle: this nexus may be copying.
+        let others = inflight::over(self.id, self.own, sysfs::loop_devices(&self.lun).map_err(io::Error::other)?)?;
+        inflight::drain(others, |time| self.wait(time))
     }
 }
 
@@ -283,7 +291,7 @@ mod tests {
     }
 
     fn paths(lun: &Path, nexus: &str) -> Paths {
-        let emulated = Emulated::beside(lun, "", nexus.into()).unwrap();
+        let emulated = Emulated::beside(lun, "", None, nexus.into()).unwrap();
         Paths { device: lun.display().to_string(), paths: vec![Box::new(emulated)], later: None }
     }
 

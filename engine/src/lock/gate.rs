@@ -151,7 +151,7 @@ mod tests {
         let lun = dir.path().join("lun");
         fs::write(&lun, [0; 512]).unwrap();
         let nexus = |node: u16| format!("host/{node}");
-        let emulated = |node| Emulated::beside(&lun, "", nexus(node)).unwrap();
+        let emulated = |node| Emulated::beside(&lun, "", None, nexus(node)).unwrap();
         let paths = |node| Paths { device: "lun".into(), paths: vec![Box::new(emulated(node))], later: None };
         let gate_of = |node, key: OwnKey| Gate::new(emulated(node).file().to_owned(), nexus(node), key.key());
         let gate = gate_of(1, own(1));

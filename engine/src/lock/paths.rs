@@ -67,9 +67,9 @@ impl Ways {
             }
             DeviceKind::Multipath => multipath(info, device),
             DeviceKind::DeviceMapper => Self::none("it is a device-mapper device, and no multipath one"),
-            DeviceKind::File => emulated(device, &info.path, "", node),
+            DeviceKind::File => emulated(device, &info.path, "", None, node),
             DeviceKind::Loop => match behind_loop(info) {
-                Ok((file, part)) => emulated(device, &file, &part, node),
+                Ok((file, part)) => emulated(device, &file, &part, info.device_number, node),
                 Err(why) => Self::none(why),
             },
             DeviceKind::Partition => Self::none("it is a partition, and a reservation binds whole LUNs"),
@@ -100,8 +100,8 @@ impl Ways {
 }
 
 /// The emulation beside a file, where its directory lets itself be written to.
-fn emulated(device: String, file: &Path, part: &str, node: &ThisNode) -> Ways {
-    match Emulated::beside(file, part, nexus(node)) {
+fn emulated(device: String, file: &Path, part: &str, own: Option<DeviceNumber>, node: &ThisNode) -> Ways {
+    match Emulated::beside(file, part, own, nexus(node)) {
         Ok(emulated) => Ways {
             means: Means::Emulated { file: emulated.file().to_owned() },
             paths: Some(Paths { device, paths: vec![Box::new(emulated)], later: None }),

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -45,6 +46,12 @@ pub(crate) fn required(dir: &Path, attribute: &'static str, path: &Path) -> Resu
     let fact = |source| LunError::Fact { path: path.into(), field: attribute, source };
     let text = fs::read_to_string(dir.join(attribute)).map_err(fact)?;
     text.trim().parse().map_err(|err| fact(io::Error::new(ErrorKind::InvalidData, err)))
+}
+
+/// Which file this is of.
+pub(crate) fn file_id(metadata: &fs::Metadata) -> FileId {
+    let device = metadata.dev();
+    FileId { device: (rustix::fs::major(device), rustix::fs::minor(device)), inode: metadata.ino() }
 }
 
 /// `8:1` as a device number.

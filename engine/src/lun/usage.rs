@@ -165,7 +165,7 @@ fn thing_at(path: &Path) -> io::Result<Thing> {
     Ok(if metadata.file_type().is_block_device() {
         Thing::Block(number(metadata.rdev()))
     } else if metadata.is_file() {
-        Thing::File(FileId { device: number(metadata.dev()), inode: metadata.ino() })
+        Thing::File(sysfs::file_id(&metadata))
     } else {
         Thing::Other
     })

@@ -13,7 +13,7 @@ use crate::copy::prepare::Prepared;
 use crate::copy::queue::{ExtentQueue, QueueSizes};
 use crate::copy::run::{Copied, source_is_unchanged};
 use crate::copy::vehicle::{Luns, Pair, SgPair, Vehicle};
-use crate::copy::workers::on_workers;
+use crate::copy::workers::{Gear, on_workers};
 use crate::digest::DigestTable;
 use crate::lun::sizing::Sizing;
 use crate::units::{Bytes, Span};
@@ -102,9 +102,9 @@ fn reread<V: Vehicle>(
     let board = Board::new(ExtentQueue::new(digests.span, prepared.plan.queue), Arc::clone(controls));
     board.open();
     let table = Mutex::new(DigestTable::new(digests.span, sizing.extent));
-    on_workers(vehicle, sizing, 1, &board, async |_, bufs, latencies| {
+    on_workers(vehicle, sizing, 1, &board, async |_, Gear { target, bufs, .. }, latencies| {
         let pass = Rereading {
-            target: &vehicle.target().map_err(|error| vehicle.set_up_error(sizing, error))?,
+            target: &target,
             block: prepared.target.info.logical_block,
             board: &board,
             table: &table,
@@ -169,9 +169,8 @@ impl Pass<'_> {
     pub fn reading<V: Vehicle>(&self, vehicle: &V, spans: &[Span]) -> Result<Verified, CopyError> {
         let block = self.block;
         self.over(spans, |board, found| {
-            on_workers(vehicle, self.sizing, 2, board, async |_, bufs, latencies| {
-                let failed = |error| vehicle.set_up_error(self.sizing, error);
-                let (source, target) = (&vehicle.source().map_err(failed)?, &vehicle.target().map_err(failed)?);
+            on_workers(vehicle, self.sizing, 2, board, async |_, Gear { source, target, bufs }, latencies| {
+                let (source, target) = (&source, &target);
                 let pass = Comparison { source, target, block, board, found, progress: self.progress, latencies };
                 pass.run(bufs).await;
                 Ok(None::<()>)
@@ -187,9 +186,8 @@ impl Pass<'_> {
     pub fn by_device(&self, pair: &SgPair, spans: &[Span]) -> Result<Verified, CopyError> {
         let block = self.block;
         let verified = self.over(spans, |board, found| {
-            on_workers(pair, self.sizing, 2, board, async |_, bufs, latencies| {
-                let failed = |error| pair.set_up_error(self.sizing, error);
-                let (source, target) = (&pair.source().map_err(failed)?, &pair.target().map_err(failed)?);
+            on_workers(pair, self.sizing, 2, board, async |_, Gear { source, target, bufs }, latencies| {
+                let (source, target) = (&source, &target);
                 let pass = Comparison { source, target, block, board, found, progress: self.progress, latencies };
                 pass.run_by_device(bufs).await;
                 Ok(None::<()>)

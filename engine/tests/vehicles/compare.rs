@@ -10,7 +10,7 @@ use lunferry_fixtures::pair::Pair;
 
 use crate::support::{Luns, Opened, READ, VERIFY, lying};
 
-fn equal() -> Pair {
+pub fn equal() -> Pair {
     let mut pair = Pair::new(Pair::past_end(300_032));
     let len = pair.source.len();
     pair.target[..len].copy_from_slice(&pair.source);

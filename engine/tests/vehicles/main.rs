@@ -8,3 +8,4 @@ mod checkpoints;
 mod commands;
 mod compare;
 mod support;
+mod workers;

@@ -107,7 +107,7 @@ fn replies() -> impl Strategy<Value = Reply> {
 
 fn entries() -> impl Strategy<Value = Entry> {
     let said = prop_oneof![
-        8 => (0..=u64::MAX >> 1, bodies()).prop_map(|(epoch, body)| Said::Message(Message { epoch: Epoch(epoch), body })),
+        8 => (0..=u64::MAX >> 2, bodies()).prop_map(|(epoch, body)| Said::Message(Message { epoch: Epoch(epoch), body })),
         1 => (any::<u64>(), orders()).prop_map(|(id, order)| Said::Asked { id, order }),
         1 => (any::<u64>(), replies()).prop_map(|(id, reply)| Said::Answered { id, reply }),
     ];
@@ -246,8 +246,12 @@ fn an_unknown_start_is_challenged_first_and_once_at_a_time() {
     assert_eq!(sessions.judge(Ms(500), late.clone(), 0), Verdict::Drop(Dropped::Answer));
     assert_eq!(sessions.judge(Ms(501), datagram(holds(3)), 79), Verdict::Say(Content::Challenge { nonce: 79 }));
     assert_eq!(sessions.judge(Ms(502), late, 0), Verdict::Drop(Dropped::Answer), "an earlier nonce");
+    // The challenge went to a recording of another start; the one that answers is alive.
     let another = Datagram { boot: Boot(4), ..datagram(Content::Answer { nonce: 79 }) };
-    assert_eq!(sessions.judge(Ms(503), another, 0), Verdict::Drop(Dropped::Answer), "another start");
+    assert_eq!(sessions.judge(Ms(503), another, 0), Verdict::Known);
+    let said = Datagram { boot: Boot(4), counter: 1_000, ..datagram(holds(4)) };
+    assert!(matches!(sessions.judge(Ms(504), said, 0), Verdict::Believe(_)), "that start is known now");
+    assert!(matches!(sessions.judge(Ms(505), datagram(holds(5)), 80), Verdict::Say(_)), "and the recorded one isn't");
 }
 
 #[test]
